@@ -1,0 +1,25 @@
+from pyg_diffrec.diffusion.gaussian import GaussianDiffusion, TrainingTerms
+from pyg_diffrec.diffusion.schedules import (
+    binomial_beta_schedule,
+    cosine_beta_schedule,
+    linear_beta_schedule,
+    linear_var_beta_schedule,
+)
+from pyg_diffrec.diffusion.timestep_samplers import (
+    ImportanceTimestepSampler,
+    UniformTimestepSampler,
+)
+from pyg_diffrec.diffusion.weighting import snr_weights, uniform_weights
+
+__all__ = [
+    'GaussianDiffusion',
+    'ImportanceTimestepSampler',
+    'TrainingTerms',
+    'UniformTimestepSampler',
+    'binomial_beta_schedule',
+    'cosine_beta_schedule',
+    'linear_beta_schedule',
+    'linear_var_beta_schedule',
+    'snr_weights',
+    'uniform_weights',
+]

@@ -1,0 +1,404 @@
+r"""Gaussian diffusion over rows of any kind.
+
+Timesteps :obj:`t` are int64 in :math:`[0, T)` and :math:`t = 0` is the *least*
+noisy step. The papers count from 1: their :math:`t` is ours plus one.
+"""
+
+from typing import Any, Callable, NamedTuple, Optional, Union
+
+import torch
+from torch import Tensor
+
+from pyg_diffrec.diffusion import schedules, timestep_samplers, weighting
+from pyg_diffrec.diffusion.float64_module import Float64Module
+from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
+from pyg_diffrec.resolver import resolve
+from pyg_diffrec.typing import PredictionType
+
+# What is diffused: a tensor [B, *], or a value that stands for one (it adds,
+# subtracts and scales by tensors, knows `shape`, `dtype`, `device` and `dim()`,
+# and reduces itself by `mean_square()`), such as `pyg_diffrec.nn.AffineRows`.
+Rows = Any
+
+
+class TrainingTerms(NamedTuple):
+    r"""What one training step yields.
+
+    Args:
+        loss (torch.Tensor): The loss per row :math:`(B)`.
+        x_start (torch.Tensor): The estimate of the clean rows :math:`(B, *)`.
+        t (torch.Tensor): The timesteps :math:`(B)`.
+    """
+
+    loss: Tensor
+    x_start: Rows
+    t: Tensor
+
+
+def _mean_square(x: Rows) -> Tensor:
+    if isinstance(x, Tensor):
+        return x.square().flatten(1).mean(1)
+    return x.mean_square()
+
+
+class GaussianDiffusion(Float64Module):
+    r"""Gaussian diffusion with a learned reverse process, from the `"Denoising
+    Diffusion Probabilistic Models" <https://arxiv.org/abs/2006.11239>`_ paper in the
+    form the `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_
+    paper gives it.
+
+    .. math::
+        x_t &= \sqrt{\bar\alpha_t} \, x_0 + \sqrt{1 - \bar\alpha_t} \, \epsilon
+        && \text{(forward)}
+
+        x_{t-1} &= \frac{\beta_t \sqrt{\bar\alpha_{t-1}}}{1 - \bar\alpha_t}
+        \hat x_0(x_t, t) + \frac{(1 - \bar\alpha_{t-1}) \sqrt{1 - \beta_t}}
+        {1 - \bar\alpha_t} x_t \; (+ \; \sigma_t \epsilon \text{ if } t > 0)
+        && \text{(reverse)}
+
+    The diffusion knows neither items nor networks: a denoiser is any callable
+    :obj:`denoiser(x_t, t)` (or :obj:`denoiser(x_t, t, cond)`).
+
+    Args:
+        schedule (str or torch.Tensor, optional): The name of a schedule
+            (:obj:`'linear'`, :obj:`'linear-var'`, :obj:`'cosine'`,
+            :obj:`'binomial'`) or the betas themselves :math:`(T)`.
+            (default: :obj:`'linear-var'`)
+        num_timesteps (int, optional): The number of steps :math:`T`; required with
+            a named schedule. (default: :obj:`None`)
+        first_beta (float, optional): Overwrites :math:`\beta_0`: :obj:`1e-5` in
+            DiffRec, :obj:`1e-4` in DiffMM, not in RecDiff. (default: :obj:`None`)
+        prediction (str, optional): What the denoiser estimates, :obj:`'x_start'` or
+            :obj:`'noise'`. (default: :obj:`'x_start'`)
+        weighting (str, optional): The loss weight of a timestep, :obj:`'uniform'`
+            or :obj:`'snr'`. (default: :obj:`'uniform'`)
+        timestep_sampler (str or torch.nn.Module, optional): How training draws
+            timesteps, :obj:`'uniform'` or :obj:`'importance'`.
+            (default: :obj:`'uniform'`)
+        **kwargs (optional): Arguments of the schedule, *e.g.* :obj:`noise_scale`.
+
+    Shapes:
+        - **x_start, x_t, noise:** rows :math:`(B, *)`, no unit
+        - **t:** timesteps :math:`(B)`, int64 in :math:`[0, T)`
+
+    Raises:
+        ValueError: If a beta lies outside :math:`(0, 1)`, or a name is unknown.
+
+    .. note::
+        A schedule of zeros (:obj:`noise_scale=0`) means no noise at all: then
+        :math:`x_t = x_0`, :obj:`first_beta` is ignored, and the reverse chain
+        applies the denoiser :math:`T` times.
+        The authors' code crashes on unit weights (:obj:`reweight=False`) and on
+        :math:`T = 1`; here the former is the plain squared error, and the latter
+        one application of the denoiser.
+    """
+
+    betas: Tensor
+    alphas_cumprod: Tensor
+    alphas_cumprod_prev: Tensor
+    posterior_mean_coef1: Tensor
+    posterior_mean_coef2: Tensor
+    posterior_variance: Tensor
+    posterior_log_variance_clipped: Tensor
+    sqrt_recip_alphas_cumprod: Tensor
+    sqrt_recipm1_alphas_cumprod: Tensor
+    snr: Tensor
+    weights: Tensor
+
+    def __init__(
+        self,
+        schedule: Union[str, Tensor] = 'linear-var',
+        num_timesteps: Optional[int] = None,
+        *,
+        first_beta: Optional[float] = None,
+        prediction: PredictionType = 'x_start',
+        weighting: str = 'uniform',
+        timestep_sampler: Union[str, TimestepSampler] = 'uniform',
+        **kwargs: float,
+    ) -> None:
+        super().__init__()
+        if prediction not in ('x_start', 'noise'):
+            raise ValueError(
+                f"'prediction' needs to be 'x_start' or 'noise' in "
+                f"'{self.__class__.__name__}' (got '{prediction}')"
+            )
+        betas = self._betas(schedule, num_timesteps, kwargs)
+        self.num_timesteps = betas.numel()
+        self.noise_free = bool((betas == 0).all())
+        if self.noise_free and prediction == 'noise':
+            raise ValueError(
+                f"prediction='noise' needs noise in '{self.__class__.__name__}' "
+                f'(got a schedule of zeros)'
+            )
+        if not self.noise_free:
+            if first_beta is not None:
+                betas = torch.cat([betas.new_tensor([first_beta]), betas[1:]])
+            if not bool(((betas > 0) & (betas < 1)).all()):
+                raise ValueError(
+                    f'All betas need to lie in (0, 1) in '
+                    f"'{self.__class__.__name__}' (got {betas.tolist()}); "
+                    f'check the noise bounds of the schedule'
+                )
+        self.schedule = schedule if isinstance(schedule, str) else 'custom'
+        self.prediction = prediction
+        self.weighting = weighting
+        self._register_constants(betas)
+        if isinstance(timestep_sampler, str):
+            cls = resolve(
+                timestep_sampler,
+                timestep_samplers,
+                kind='timestep sampler',
+                suffix='TimestepSampler',
+            )
+            timestep_sampler = cls(self.num_timesteps)
+        assert isinstance(timestep_sampler, TimestepSampler)
+        self.timestep_sampler = timestep_sampler
+
+    def reset_parameters(self) -> None:
+        r"""Forgets the recorded losses."""
+        self.timestep_sampler.reset_parameters()
+
+    @staticmethod
+    def _betas(
+        schedule: Union[str, Tensor],
+        num_timesteps: Optional[int],
+        kwargs: dict[str, float],
+    ) -> Tensor:
+        if isinstance(schedule, Tensor):
+            if schedule.dim() != 1 or schedule.numel() < 1:
+                raise ValueError(
+                    f"'schedule' needs shape [T] when it holds betas "
+                    f'(got {list(schedule.shape)})'
+                )
+            return schedule.to(torch.double)
+        if num_timesteps is None:
+            raise ValueError("'num_timesteps' is required with a named schedule")
+        function = resolve(
+            schedule, schedules, kind='schedule', suffix='_beta_schedule'
+        )
+        return function(num_timesteps, **kwargs)
+
+    def _register_constants(self, betas: Tensor) -> None:
+        alphas_cumprod = (1 - betas).cumprod(0)
+        previous = torch.cat([betas.new_ones(1), alphas_cumprod[:-1]])
+        variance = betas * (1 - previous) / (1 - alphas_cumprod)
+        # The variance at t = 0 is zero; its logarithm is never used for sampling.
+        positive = variance[1:2] if betas.numel() > 1 else betas
+        weights = resolve(
+            self.weighting, weighting, kind='weighting', suffix='_weights'
+        )(betas, self.prediction)
+        for name, value in {
+            'betas': betas,
+            'alphas_cumprod': alphas_cumprod,
+            'alphas_cumprod_prev': previous,
+            'posterior_mean_coef1': betas * previous.sqrt() / (1 - alphas_cumprod),
+            'posterior_mean_coef2': (1 - previous)
+            * (1 - betas).sqrt()
+            / (1 - alphas_cumprod),
+            'posterior_variance': variance,
+            'posterior_log_variance_clipped': torch.cat([positive, variance[1:]]).log(),
+            'sqrt_recip_alphas_cumprod': (1 / alphas_cumprod).sqrt(),
+            'sqrt_recipm1_alphas_cumprod': (1 / alphas_cumprod - 1).sqrt(),
+            'snr': alphas_cumprod / (1 - alphas_cumprod),
+            'weights': weights,
+        }.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def _check_timesteps(self, t: Tensor) -> None:
+        if t.dtype != torch.long:
+            raise TypeError(
+                f"'t' needs to be a 'torch.long' tensor in "
+                f"'{self.__class__.__name__}' (got '{t.dtype}')"
+            )
+
+    @staticmethod
+    def _at(table: Tensor, t: Tensor, x: Rows) -> Tensor:
+        return table[t].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+
+    @staticmethod
+    def _randn(x: Rows, generator: Optional[torch.Generator]) -> Tensor:
+        return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+
+    def q_sample(
+        self,
+        x_start: Rows,
+        t: Tensor,
+        noise: Optional[Tensor] = None,
+        generator: Optional[torch.Generator] = None,
+    ) -> Rows:
+        r"""Noises clean rows up to timestep :obj:`t`:
+        :math:`\sqrt{\bar\alpha_t} \, x_0 + \sqrt{1 - \bar\alpha_t} \, \epsilon`.
+
+        Raises:
+            TypeError: If :obj:`t` is not int64.
+        """
+        self._check_timesteps(t)
+        if self.noise_free:
+            return x_start
+        if noise is None:
+            noise = self._randn(x_start, generator)
+        signal = self._at(self.alphas_cumprod.sqrt(), t, x_start)
+        sigma = self._at((1 - self.alphas_cumprod).sqrt(), t, x_start)
+        return x_start * signal + noise * sigma
+
+    def q_posterior(self, x_start: Rows, x_t: Rows, t: Tensor) -> tuple[Rows, Tensor]:
+        r"""Mean and log variance of :math:`q(x_{t-1} | x_t, x_0)`."""
+        self._check_timesteps(t)
+        mean = x_start * self._at(self.posterior_mean_coef1, t, x_t) + x_t * self._at(
+            self.posterior_mean_coef2, t, x_t
+        )
+        return mean, self._at(self.posterior_log_variance_clipped, t, x_t)
+
+    def predict_x_start_from_noise(self, x_t: Rows, t: Tensor, noise: Rows) -> Rows:
+        r"""The clean rows if :obj:`noise` was all the noise in :obj:`x_t`:
+        :math:`x_t / \sqrt{\bar\alpha_t} - \sqrt{1 / \bar\alpha_t - 1} \, \epsilon`.
+        """
+        return x_t * self._at(self.sqrt_recip_alphas_cumprod, t, x_t) - noise * (
+            self._at(self.sqrt_recipm1_alphas_cumprod, t, x_t)
+        )
+
+    def p_mean_variance(
+        self, denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any] = None
+    ) -> tuple[Rows, Tensor, Rows]:
+        r"""Mean and log variance of :math:`p(x_{t-1} | x_t)`, and the estimate of
+        the clean rows."""
+        self._check_timesteps(t)
+        x_start = self._denoise(denoiser, x_t, t, cond)
+        if self.prediction == 'noise':
+            x_start = self.predict_x_start_from_noise(x_t, t, x_start)
+        return *self.q_posterior(x_start, x_t, t), x_start
+
+    def p_sample(
+        self,
+        denoiser: Callable,
+        x_t: Rows,
+        t: Tensor,
+        noise: Optional[Tensor] = None,
+        cond: Optional[Any] = None,
+    ) -> Rows:
+        r"""One reverse step, from :math:`x_t` to :math:`x_{t-1}`. With :obj:`noise`
+        it is a draw, without it the mean; at :math:`t = 0` it is always the mean.
+        """
+        if self.noise_free:
+            return self._denoise(denoiser, x_t, t, cond)
+        mean, _, _ = self.p_mean_variance(denoiser, x_t, t, cond)
+        if noise is None:
+            return mean
+        # The variance is zero at t = 0: the last step never draws.
+        return mean + noise * self._at(self.posterior_variance.sqrt(), t, x_t)
+
+    def p_sample_loop(
+        self,
+        denoiser: Callable,
+        x_start: Rows,
+        num_noising_steps: int = 0,
+        *,
+        noise: Optional[Tensor] = None,
+        sampling_noise: Union[bool, Callable[[int], Tensor]] = False,
+        cond: Optional[Any] = None,
+        generator: Optional[torch.Generator] = None,
+    ) -> Rows:
+        r"""Runs the whole reverse chain, :math:`t = T - 1, \ldots, 0`.
+
+        Args:
+            denoiser (Callable): The denoiser.
+            x_start (torch.Tensor): The rows :math:`(B, *)` to start from.
+            num_noising_steps (int, optional): The number :math:`T'` of forward
+                steps applied to :obj:`x_start` first. As in the authors' code the
+                reverse chain runs over all :math:`T` steps whatever :math:`T'` is.
+                (default: :obj:`0`)
+            noise (torch.Tensor, optional): The noise of these forward steps, drawn
+                if :obj:`None`. (default: :obj:`None`)
+            sampling_noise (bool or Callable, optional): Whether reverse steps draw
+                noise; a function gives the noise :math:`(B, *)` of timestep
+                :obj:`t`. (default: :obj:`False`)
+            cond (Any, optional): Passed to the denoiser. (default: :obj:`None`)
+            generator (torch.Generator, optional): The source of drawn noise.
+                (default: :obj:`None`)
+
+        Raises:
+            ValueError: If :obj:`num_noising_steps` lies outside :math:`[0, T]`.
+        """
+        if not 0 <= num_noising_steps <= self.num_timesteps:
+            raise ValueError(
+                f"'num_noising_steps' needs to lie in [0, {self.num_timesteps}] in "
+                f"'{self.__class__.__name__}' (got {num_noising_steps})"
+            )
+        t = torch.zeros(x_start.shape[0], dtype=torch.long, device=x_start.device)
+        x_t = x_start
+        if num_noising_steps > 0:
+            x_t = self.q_sample(x_start, t + num_noising_steps - 1, noise, generator)
+        for step in reversed(range(self.num_timesteps)):
+            step_noise = None
+            if callable(sampling_noise):
+                step_noise = sampling_noise(step) if step > 0 else None
+            elif sampling_noise and step > 0:
+                step_noise = self._randn(x_start, generator)
+            x_t = self.p_sample(denoiser, x_t, t + step, step_noise, cond)
+        return x_t
+
+    def training_losses(
+        self,
+        denoiser: Callable,
+        x_start: Rows,
+        t: Optional[Tensor] = None,
+        noise: Optional[Tensor] = None,
+        cond: Optional[Any] = None,
+        generator: Optional[torch.Generator] = None,
+    ) -> TrainingTerms:
+        r"""The loss per row for one noise level each.
+
+        .. math::
+            \ell_b = \frac{w_t}{T \, p_t} \, \tfrac{1}{I}
+            {\lVert \mathrm{target} - \mathrm{denoiser}(x_t, t) \rVert}^2
+
+        where :math:`w_t` is the weight and :math:`p_t` the probability of the
+        timestep, and the target is :math:`x_0` or the noise. When the noise is
+        predicted with :obj:`'snr'` weights, the first step measures
+        :math:`\tfrac{1}{2I} {\lVert x_0 - \hat x_0 \rVert}^2` instead, since the
+        weight diverges there.
+
+        Args:
+            denoiser (Callable): The denoiser.
+            x_start (torch.Tensor): The clean rows :math:`(B, *)`.
+            t (torch.Tensor, optional): The timesteps :math:`(B)`, drawn if
+                :obj:`None`. (default: :obj:`None`)
+            noise (torch.Tensor, optional): The noise :math:`(B, *)`, drawn if
+                :obj:`None`. (default: :obj:`None`)
+            cond (Any, optional): Passed to the denoiser. (default: :obj:`None`)
+            generator (torch.Generator, optional): The source of what is drawn.
+                (default: :obj:`None`)
+        """
+        if t is None:
+            t = self.timestep_sampler.sample(
+                x_start.shape[0], x_start.device, generator
+            )
+        self._check_timesteps(t)
+        if noise is None and not self.noise_free:
+            noise = self._randn(x_start, generator)
+        x_t = self.q_sample(x_start, t, noise)
+        output = self._denoise(denoiser, x_t, t, cond)
+        if self.prediction == 'x_start':
+            estimate = output
+            loss = _mean_square(output - x_start)
+        else:
+            estimate = self.predict_x_start_from_noise(x_t, t, output)
+            loss = _mean_square(output - noise)
+            if self.weighting == 'snr':
+                first = _mean_square(estimate - x_start) / 2
+                loss = torch.where(t == 0, first, loss)
+        loss = loss * self.weights[t].to(loss.dtype)
+        scale = self.timestep_sampler.scale(t).to(loss.dtype)
+        self.timestep_sampler.record(t, loss)
+        return TrainingTerms(loss / scale, estimate, t)
+
+    @staticmethod
+    def _denoise(denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any]) -> Rows:
+        return denoiser(x_t, t) if cond is None else denoiser(x_t, t, cond)
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.schedule}, '
+            f'num_timesteps={self.num_timesteps}, prediction={self.prediction}, '
+            f'weighting={self.weighting})'
+        )

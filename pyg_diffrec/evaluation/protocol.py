@@ -1,0 +1,101 @@
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_diffrec.data import history_mask, interaction_rows, target_rows
+from pyg_diffrec.typing import History, Split
+from pyg_diffrec.utils.sparse import SparseRows
+
+EmptyUsers = Literal['skip', 'zero']
+
+
+@dataclass(frozen=True)
+class Protocol:
+    r"""How a number was obtained. Two numbers compare only under one protocol.
+
+    Args:
+        history (str, optional): The interactions from which test scores are
+            computed: :obj:`'train'` or :obj:`'train+val'`. On validation it is
+            always :obj:`'train'`. (default: :obj:`'train'`)
+        empty_users (str, optional): What becomes of users without relevant items:
+            :obj:`'skip'` leaves them out of the mean, :obj:`'zero'` counts them as
+            zero. (default: :obj:`'skip'`)
+        allow_future_history (bool, optional): Whether :obj:`'train+val'` is allowed
+            where validation lies *after* test in time. (default: :obj:`False`)
+
+    Raises:
+        ValueError: If an option has an unknown value.
+
+    .. note::
+        All items are ranked. Seen items are left out: those of training on
+        validation, those of training and validation on test, whatever the history.
+    """
+
+    history: History = 'train'
+    empty_users: EmptyUsers = 'skip'
+    allow_future_history: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ('history', get_args(History)),
+            ('empty_users', get_args(EmptyUsers)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"'{name}' needs to be one of {list(choices)} in 'Protocol' "
+                    f"(got '{getattr(self, name)}')"
+                )
+
+    def history_rows(self, data: HeteroData, split: Split) -> SparseRows:
+        r"""The interactions that scores are computed from :math:`(U, I)`.
+
+        Raises:
+            ValueError: If they would tell the model about the time after the test
+                interactions.
+        """
+        self.check(data)
+        return interaction_rows(data, self.history if split == 'test' else 'train')
+
+    def seen_rows(self, data: HeteroData, split: Split) -> SparseRows:
+        r"""The interactions that are left out of the ranking :math:`(U, I)`."""
+        return interaction_rows(data, 'train+val' if split == 'test' else 'train')
+
+    def users(self, data: HeteroData, split: Split) -> Tensor:
+        r"""The users that count :math:`(N)`."""
+        targets = target_rows(data, split)
+        if self.empty_users == 'zero':
+            return torch.arange(targets.num_rows)
+        return (targets.rowptr.diff() > 0).nonzero().view(-1)
+
+    def check(self, data: HeteroData) -> None:
+        r"""Refuses a history that leaks the future."""
+        order = getattr(data, 'split_order', None)
+        if self.history == 'train' or self.allow_future_history or not order:
+            return
+        if order.index('val') > order.index('test'):
+            raise ValueError(
+                f"history='train+val' leaks the future on '{data.name}' with "
+                f"roles='{data.roles}': its validation interactions come after its "
+                f"test interactions. Use roles='chronological', or "
+                f'allow_future_history=True to do it all the same'
+            )
+
+    def describe(self, data: HeteroData) -> str:
+        r"""One line that belongs beside every number."""
+        roles = getattr(data, 'roles', None) or 'given'
+        empty = {'skip': 'left out', 'zero': 'counted as zero'}[self.empty_users]
+        leak = ''
+        if self.allow_future_history and self.history == 'train+val':
+            leak = ' (future history allowed)'
+        return (
+            f'roles = {roles}, history = {self.history}{leak}, all '
+            f'{data["item"].num_nodes:,} items ranked, training and validation items '
+            f'masked at test, users without relevant items {empty}'
+        )
+
+    def num_history(self, data: HeteroData) -> int:
+        r"""The number of interactions in the test-time history."""
+        return int(history_mask(data, self.history).sum())

@@ -1,0 +1,47 @@
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from pyg_diffrec.typing import RowBatch
+from pyg_diffrec.utils.sparse import SparseRows
+
+
+class RowLoader(DataLoader):
+    r"""Loads batches of users with their interaction rows, which stay sparse.
+
+    Args:
+        rows (SparseRows): The interaction rows of all users :math:`(U, I)`.
+        batch_size (int, optional): The number of users per batch.
+            (default: :obj:`400`)
+        shuffle (bool, optional): Whether to draw a new order every epoch.
+            (default: :obj:`False`)
+        **kwargs (optional): Further arguments of
+            :class:`torch.utils.data.DataLoader`.
+
+    Yields:
+        :class:`~pyg_diffrec.typing.RowBatch`: users :math:`(B)` and rows
+        :math:`(B, I)`
+    """
+
+    def __init__(
+        self,
+        rows: SparseRows,
+        batch_size: int = 400,
+        shuffle: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.rows = rows
+        kwargs.pop('dataset', None)
+        kwargs.pop('collate_fn', None)
+        super().__init__(
+            range(rows.num_rows),  # type: ignore[arg-type]
+            batch_size,
+            shuffle,
+            collate_fn=self._collate,
+            **kwargs,
+        )
+
+    def _collate(self, users: list[int]) -> RowBatch:
+        user = torch.tensor(users)
+        return RowBatch(user, self.rows.index_select(user))

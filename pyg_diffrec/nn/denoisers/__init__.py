@@ -1,0 +1,9 @@
+from pyg_diffrec.nn.denoisers.base import Denoiser
+from pyg_diffrec.nn.denoisers.mlp import MLPDenoiser
+from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
+
+__all__ = [
+    'Denoiser',
+    'MLPDenoiser',
+    'RowMLPDenoiser',
+]

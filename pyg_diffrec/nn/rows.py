@@ -1,0 +1,252 @@
+from typing import Any, Iterator, Optional, Union
+
+import torch
+from torch import Tensor
+
+from pyg_diffrec.nn.readout import LinearReadout
+from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.sparse import SparseRows
+
+Scalar = Union[float, Tensor]
+
+
+class AffineRows:
+    r"""A batch of rows over all items that is never dense until asked: the form
+    that every state of a reverse diffusion chain takes.
+
+    .. math::
+        \mathbf{x} = p \, \mathbf{x}_0 + r \, \boldsymbol{\epsilon} +
+        \mathbf{s} \mathbf{W}^{\top} + q \, \mathbf{b}
+
+    Here :math:`\mathbf{x}_0` are sparse interaction rows,
+    :math:`\boldsymbol{\epsilon}` is an optional dense noise, and
+    :math:`\mathbf{W}, \mathbf{b}` are the last layer of a denoiser. Rows of this
+    form can be added, subtracted and scaled per row, and a denoiser needs them only
+    through :meth:`project`, which costs :math:`K \cdot H` per row instead of
+    :math:`I \cdot H`. The algebra is exact; :obj:`docs/exact.md` derives it.
+
+    Args:
+        start (SparseRows): The interaction rows :math:`\mathbf{x}_0` :math:`(B, I)`.
+        p (float or torch.Tensor, optional): Their coefficient, a number or
+            :math:`(B, 1)`. (default: :obj:`1.0`)
+        readout (LinearReadout, optional): The last layer of a denoiser.
+            (default: :obj:`None`)
+        s (torch.Tensor, optional): The hidden states :math:`(B, K)`; requires
+            :obj:`readout`. (default: :obj:`None`)
+        q (float or torch.Tensor, optional): The coefficient of the bias.
+            (default: :obj:`0.0`)
+        noise (torch.Tensor, optional): The noise :math:`(B, I)`.
+            (default: :obj:`None`)
+        r (float or torch.Tensor, optional): Its coefficient. (default: :obj:`0.0`)
+
+    Raises:
+        ValueError: If two rows are combined that do not share their interactions,
+            or that hold different noises or readouts.
+    """
+
+    def __init__(
+        self,
+        start: SparseRows,
+        p: Scalar = 1.0,
+        *,
+        readout: Optional[LinearReadout] = None,
+        s: OptTensor = None,
+        q: Scalar = 0.0,
+        noise: OptTensor = None,
+        r: Scalar = 0.0,
+        _products: Optional[dict] = None,
+    ) -> None:
+        self.start = start
+        self.p = p
+        self.readout = readout
+        self.s = s
+        self.q = q
+        self.noise = noise
+        self.r = r
+        # Products of `start` and `noise` with a matrix, shared by all rows that
+        # come from this one.
+        self._products: dict = {} if _products is None else _products
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.start.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.start.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.start.device
+
+    @property
+    def is_sparse(self) -> bool:
+        r"""Whether these are scaled interaction rows and nothing else."""
+        return self.s is None and self.noise is None
+
+    def dim(self) -> int:
+        return 2
+
+    def with_state(self, readout: LinearReadout, h: Tensor) -> 'AffineRows':
+        r"""The rows :math:`\mathbf{h} \mathbf{W}^{\top} + \mathbf{b}` over the same
+        interactions: the output of a denoiser."""
+        return AffineRows(
+            self.start, 0.0, readout=readout, s=h, q=1.0, _products=self._products
+        )
+
+    def __mul__(self, other: Scalar) -> 'AffineRows':
+        return AffineRows(
+            self.start,
+            self.p * other,
+            readout=self.readout,
+            s=None if self.s is None else self.s * other,
+            q=self.q * other,
+            noise=self.noise,
+            r=self.r * other,
+            _products=self._products,
+        )
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> 'AffineRows':
+        return self * -1.0
+
+    def __add__(self, other: Any) -> 'AffineRows':
+        if isinstance(other, Tensor):
+            other = AffineRows(self.start, 0.0, noise=other, r=1.0)
+        if not isinstance(other, AffineRows):
+            return NotImplemented
+        if other.start is not self.start:
+            raise ValueError(
+                "'AffineRows' can only be combined if they come from the same "
+                'interaction rows'
+            )
+        s = self.s
+        if other.s is not None:
+            s = other.s if s is None else s + other.s
+        return AffineRows(
+            self.start,
+            self.p + other.p,
+            readout=_common('readouts', self.readout, other.readout),
+            s=s,
+            q=self.q + other.q,
+            noise=_common('noises', self.noise, other.noise),
+            r=self.r + other.r,
+            _products=self._products,
+        )
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> 'AffineRows':
+        return self + other * -1.0
+
+    def project(self, weight: Tensor) -> Tensor:
+        r"""The product :math:`\mathbf{x} \mathbf{X}` with a matrix :math:`(I, H)`,
+        as :math:`(B, H)`.
+
+        .. math::
+            p \, (\mathbf{x}_0 \mathbf{X}) + r \, (\boldsymbol{\epsilon} \mathbf{X})
+            + \mathbf{s} (\mathbf{W}^{\top} \mathbf{X})
+            + q \, (\mathbf{b}^{\top} \mathbf{X})
+        """
+        out = self._product('start', weight) * self.p
+        if self.noise is not None:
+            out = out + self._product('noise', weight) * self.r
+        if self.s is not None and self.readout is not None:
+            product, bias_product = self.readout.product(weight)
+            out = out + self.s @ product + self.q * bias_product
+        return out
+
+    def square_norm(self) -> Tensor:
+        r"""The squared length of every row :math:`(B)`, without building the row.
+
+        Costs :math:`K^2` per row, and one pass over the noise if there is any.
+        """
+        start = self.start
+        p, q, r = (_column(x) for x in (self.p, self.q, self.r))
+        out = p.square() * start.row_sum(start.value.square())
+        if self.s is not None and self.readout is not None:
+            weight, bias = self.readout.weight, self.readout.bias
+            gram, cross, bias_norm = self.readout.gram()
+            out = out + ((self.s @ gram) * self.s).sum(1) + q.square() * bias_norm
+            out = out + 2 * q * (self.s @ cross)
+            start_state = (self._product('start', weight) * self.s).sum(1)
+            out = out + 2 * p * (start_state + q * start.dot(bias))
+        if self.noise is not None:
+            out = out + r.square() * self.noise.square().sum(1)
+            out = out + 2 * p * r * start.dot_dense(self.noise)
+            if self.s is not None and self.readout is not None:
+                noise_state = (self._product('noise', weight) * self.s).sum(1)
+                out = out + 2 * r * (noise_state + q * (self.noise @ bias))
+        # Round-off may leave a vanishing row slightly below zero.
+        return out.clamp(min=0)
+
+    def mean_square(self) -> Tensor:
+        r"""The mean square over all items :math:`(B)`, by whichever of the dense
+        and the hidden form takes fewer operations.
+
+        The hidden form pays one :math:`(I, K^2)` product for the whole batch, so it
+        wins once a batch has more rows than :math:`K`.
+        """
+        if self.noise is None and self.s is not None and len(self.s) > self.s.size(1):
+            return self.square_norm() / self.shape[1]
+        return self.to_dense().square().mean(1)
+
+    def to_dense(self) -> Tensor:
+        r"""The rows as a dense :math:`(B, I)` tensor."""
+        return self._block(0, None)
+
+    def blocks(self, block_size: int) -> Iterator[tuple[int, Tensor]]:
+        r"""Yields the dense rows by blocks of items, as pairs of the first item and
+        a :math:`(B, \mathrm{block\_size})` tensor."""
+        for start in range(0, self.shape[1], block_size):
+            yield start, self._block(start, min(start + block_size, self.shape[1]))
+
+    def _block(self, first: int, last: Optional[int]) -> Tensor:
+        start, whole = self.start, first == 0 and last is None
+        last = self.shape[1] if last is None else last
+        if self.s is not None and self.readout is not None:
+            if isinstance(self.q, float) and self.q == 1.0:
+                out = self.readout(self.s, first, None if whole else last)
+            else:
+                weight, bias = self.readout.weight, self.readout.bias
+                out = self.s @ weight[first:last].t() + self.q * bias[first:last]
+        else:
+            out = start.value.new_zeros(self.shape[0], last - first)
+        if self.noise is not None:
+            out = out + self.noise[:, first:last] * self.r
+        row, col, value = start.row, start.col, start.value
+        if isinstance(self.p, Tensor):
+            value = value * self.p.view(-1)[row]
+        elif self.p == 0.0:
+            return out
+        else:
+            value = value * self.p
+        if not whole:
+            inside = (col >= first) & (col < last)
+            row, col, value = row[inside], col[inside] - first, value[inside]
+        return out.index_put((row, col), value.to(out.dtype), accumulate=True)
+
+    def _product(self, name: str, weight: Tensor) -> Tensor:
+        part = self.start if name == 'start' else self.noise
+        assert part is not None
+        if torch.is_grad_enabled():
+            return part.matmul(weight)
+        key = (name, id(part), weight.data_ptr(), weight._version)
+        if key not in self._products:
+            self._products[key] = part.matmul(weight)
+        return self._products[key]
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({list(self.shape)})'
+
+
+def _column(x: Scalar) -> Tensor:
+    # A zero-dimensional double adapts to the dtype of what it multiplies.
+    return x.view(-1) if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.double)
+
+
+def _common(name: str, left: Any, right: Any) -> Any:
+    if left is None or right is None or left is right:
+        return right if left is None else left
+    raise ValueError(f"'AffineRows' with different {name} cannot be combined")

@@ -1,0 +1,54 @@
+import math
+
+import torch
+from torch import Tensor
+
+
+class SinusoidalTimeEmbedding(torch.nn.Module):
+    r"""Sinusoidal codes of timesteps, cosine first, as in the `"Denoising Diffusion
+    Probabilistic Models" <https://arxiv.org/abs/2006.11239>`_ code and the
+    recommender systems built on it.
+
+    .. math::
+        \mathrm{emb}(t) = [\cos(t f_0), \ldots, \cos(t f_{h-1}),
+        \sin(t f_0), \ldots, \sin(t f_{h-1})], \qquad f_j = 10000^{-j / h}
+
+    with :math:`h = \lfloor d / 2 \rfloor`; an odd :math:`d` is filled with a zero.
+
+    Args:
+        embedding_dim (int): The length :math:`d` of a code.
+
+    Shapes:
+        - **t:** timesteps :math:`(B)`, whole steps
+        - **output:** codes :math:`(B, d)`, in :math:`[-1, 1]`
+
+    Raises:
+        ValueError: If :obj:`embedding_dim` is smaller than 2.
+
+    .. note::
+        This is not :class:`torch_geometric.nn.PositionalEncoding`, which puts the
+        sine first and spaces its frequencies differently.
+    """
+
+    frequency: Tensor
+
+    def __init__(self, embedding_dim: int) -> None:
+        super().__init__()
+        if embedding_dim < 2:
+            raise ValueError(
+                f"'embedding_dim' needs to be at least 2 in "
+                f"'{self.__class__.__name__}' (got {embedding_dim})"
+            )
+        self.embedding_dim = embedding_dim
+        half = embedding_dim // 2
+        exponent = torch.arange(half, dtype=torch.double) / half
+        frequency = (-math.log(10000) * exponent).exp()
+        self.register_buffer('frequency', frequency, persistent=False)
+
+    def forward(self, t: Tensor, dtype: torch.dtype = torch.float) -> Tensor:
+        angle = t.view(-1, 1) * self.frequency.to(dtype)  # [B] -> [B, h]
+        out = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        return torch.nn.functional.pad(out, (0, self.embedding_dim % 2))
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.embedding_dim})'
