@@ -151,7 +151,11 @@ class GaussianDiffusion(Float64Module):
                 suffix='TimestepSampler',
             )
             timestep_sampler = cls(self.num_timesteps)
-        assert isinstance(timestep_sampler, TimestepSampler)
+        if not isinstance(timestep_sampler, TimestepSampler):
+            raise TypeError(
+                f"'timestep_sampler' needs to be a name or a 'TimestepSampler' in "
+                f"'{self.__class__.__name__}' (got '{type(timestep_sampler).__name__}')"
+            )
         self.timestep_sampler = timestep_sampler
 
     def reset_parameters(self) -> None:

@@ -1,5 +1,5 @@
 import math
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -21,10 +21,11 @@ class LinearReadout(torch.nn.Module):
         - **output:** one score per item :math:`(B, I)`
 
     .. note::
-        Under :meth:`torch.no_grad` the products are kept until a weight changes or
-        :meth:`train` or :meth:`eval` is called. Changes are seen by the version
-        counter that PyTorch keeps of a parameter; writes through :obj:`.data`
-        bypass it, so call :meth:`eval` after them.
+        Under :meth:`torch.no_grad` the products are kept until a weight changes, a
+        pass with gradients comes through, or :meth:`train` or :meth:`eval` is
+        called. PyTorch does not count writes through :obj:`.data` and steps of fused
+        optimizers as changes: after one of these without a pass with gradients
+        before it, call :meth:`eval`.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -42,13 +43,21 @@ class LinearReadout(torch.nn.Module):
         torch.nn.init.normal_(self.weight, std=std)
         torch.nn.init.normal_(self.bias, std=1e-3)
 
-    def forward(self, h: Tensor, start: int = 0, stop: Optional[int] = None) -> Tensor:
-        r"""Scores of the items from :obj:`start` up to :obj:`stop`."""
-        if start == 0 and stop is None:
-            return torch.nn.functional.linear(h, self.weight, self.bias)
-        return torch.nn.functional.linear(
-            h, self.weight[start:stop], self.bias[start:stop]
-        )
+    def forward(
+        self,
+        h: Tensor,
+        start: int = 0,
+        stop: Optional[int] = None,
+        bias_scale: Union[float, Tensor] = 1.0,
+    ) -> Tensor:
+        r"""Scores of the items from :obj:`start` up to :obj:`stop`, with the bias
+        times :obj:`bias_scale`, a number or :math:`(B, 1)`."""
+        if torch.is_grad_enabled():
+            self._kept.clear()
+        weight, bias = self.weight[start:stop], self.bias[start:stop]
+        if isinstance(bias_scale, float) and bias_scale == 1.0:
+            return torch.nn.functional.linear(h, weight, bias)
+        return h @ weight.t() + bias_scale * bias
 
     def product(self, other: Tensor) -> tuple[Tensor, Tensor]:
         r"""The products :math:`\mathbf{W}^{\top} \mathbf{X}` :math:`(K, H)` and
@@ -80,7 +89,9 @@ class LinearReadout(torch.nn.Module):
         return tuple((x.data_ptr(), x.dtype, x._version) for x in tensors)
 
     def _find(self, name: str, *others: Tensor) -> Optional[tuple[Tensor, ...]]:
-        if torch.is_grad_enabled() or name not in self._kept:
+        if torch.is_grad_enabled():
+            self._kept.clear()
+        if name not in self._kept:
             return None
         key, value = self._kept[name]
         return value if key == self._key(*others) else None

@@ -154,7 +154,7 @@ class AffineRows:
             out = out + self._product('noise', weight) * self.r
         if self.s is not None and self.readout is not None:
             product, bias_product = self.readout.product(weight)
-            out = out + self.s @ product + self.q * bias_product
+            out = torch.addmm(out + self.q * bias_product, self.s, product)
         return out
 
     def square_norm(self) -> Tensor:
@@ -206,11 +206,7 @@ class AffineRows:
         start, whole = self.start, first == 0 and last is None
         last = self.shape[1] if last is None else last
         if self.s is not None and self.readout is not None:
-            if isinstance(self.q, float) and self.q == 1.0:
-                out = self.readout(self.s, first, None if whole else last)
-            else:
-                weight, bias = self.readout.weight, self.readout.bias
-                out = self.s @ weight[first:last].t() + self.q * bias[first:last]
+            out = self.readout(self.s, first, last, self.q)
         else:
             out = start.value.new_zeros(self.shape[0], last - first)
         if self.noise is not None:

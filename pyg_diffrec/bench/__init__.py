@@ -1,0 +1,20 @@
+from pyg_diffrec.bench.data import build_dataset, dataset_names
+from pyg_diffrec.bench.report import terminal_table, write_report
+from pyg_diffrec.bench.results import ResultsFile
+from pyg_diffrec.bench.runner import Run, plan, run_suite
+from pyg_diffrec.bench.suite import Suite, load_suite, parse_suite, suite_names
+
+__all__ = [
+    'ResultsFile',
+    'Run',
+    'Suite',
+    'build_dataset',
+    'dataset_names',
+    'load_suite',
+    'parse_suite',
+    'plan',
+    'run_suite',
+    'suite_names',
+    'terminal_table',
+    'write_report',
+]

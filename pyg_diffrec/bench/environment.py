@@ -1,0 +1,78 @@
+r"""What a number depends on besides the code: versions, commit and memory."""
+
+import platform
+import resource
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+import pyg_diffrec
+
+_PACKAGES = ['torch', 'torch-geometric', 'torch-scatter', 'torch-sparse', 'numpy']
+
+
+def versions() -> dict[str, str]:
+    r"""The versions of Python, of this package and of those that compute."""
+    out = {'python': platform.python_version(), 'pyg-diffrec': pyg_diffrec.__version__}
+    out.update({name: metadata.version(name) for name in _PACKAGES})
+    return out
+
+
+def commit() -> Optional[str]:
+    r"""The commit of the source tree, with :obj:`-dirty` if files differ from it;
+    :obj:`None` if the package does not run from a checkout."""
+    root = Path(pyg_diffrec.__file__).parent.parent
+    if not (root / '.git').exists():
+        return None
+    try:
+        head = _git(root, 'rev-parse', 'HEAD')
+        changed = _git(root, 'status', '--porcelain', '--', 'pyg_diffrec')
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f'{head}-dirty' if changed else head
+
+
+def _git(root: Path, *args: str) -> str:
+    command = ['git', '-C', str(root), *args]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+class PeakMemory:
+    r"""The peak memory of what runs inside the context, in bytes: of the GPU if one
+    is used, else resident memory of the process.
+
+    Args:
+        device (str): The device of the run.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device.startswith('cuda')
+        self.bytes: Optional[int] = None
+        self.source = ''
+
+    def __enter__(self) -> 'PeakMemory':
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return self
+        try:  # Resets the high-water mark of the process, on Linux.
+            Path('/proc/self/clear_refs').write_text('5')
+            self.source = 'VmHWM'
+        except OSError:
+            self.source = 'maximum since the process started'
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        if self.cuda:
+            self.bytes = torch.cuda.max_memory_allocated()
+            self.source = 'torch.cuda.max_memory_allocated'
+        elif self.source == 'VmHWM':
+            status = Path('/proc/self/status').read_text()
+            self.bytes = int(status.split('VmHWM:')[1].split()[0]) * 1024
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            self.bytes = peak if platform.system() == 'Darwin' else peak * 1024

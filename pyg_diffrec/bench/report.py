@@ -1,0 +1,231 @@
+r"""Tables and plots of finished runs."""
+
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Iterator
+
+import click
+import matplotlib
+
+from pyg_diffrec.bench.suite import Suite
+
+Records = list[dict[str, Any]]
+
+
+def _groups(suite: Suite, records: Records) -> Iterator[tuple[str, str, str, dict]]:
+    r"""Yields dataset, history, protocol and the records of each label."""
+    for dataset in suite.datasets:
+        for protocol in suite.protocols:
+            by_label: dict[str, Records] = {}
+            for record in records:
+                if record['dataset'] == dataset:
+                    by_label.setdefault(record['label'], []).append(record)
+            if by_label:
+                first = next(iter(by_label.values()))[0]
+                name = ' '.join(str(x) for x in dataset.values() if isinstance(x, str))
+                history = protocol.history
+                yield name, history, first['protocol'][history], by_label
+
+
+def _spread(values: list[float]) -> float:
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def _cell(values: list[float], rank: int) -> str:
+    text = f'{mean(values):.4f}'
+    if len(values) > 1:
+        text += f' ± {_spread(values):.4f}'
+    return {0: f'**{text}**', 1: f'_{text}_'}.get(rank, text)
+
+
+def _ranks(means: dict[str, float]) -> dict[str, int]:
+    r"""The place of each label; labels with the same four digits share it."""
+    order = sorted({round(value, 4) for value in means.values()}, reverse=True)
+    return {label: order.index(round(value, 4)) for label, value in means.items()}
+
+
+def table(suite: Suite, records: Records) -> str:
+    r"""The results as Markdown: one table per dataset and history, mean and standard
+    deviation over seeds, best in bold and second in italics."""
+    lines = [f'# {suite.title}', '']
+    for name, history, protocol, by_label in _groups(suite, records):
+        lines += [f'## {name}, history = {history}', '']
+        lines += [
+            f'Protocol: {protocol}; chosen on validation {suite.metric}; mean ± '
+            f'standard deviation over seeds, **best** and _second_.',
+            '',
+        ]
+        header = ['model', 'seeds', f'val {suite.metric}']
+        header += [f'test {metric}' for metric in suite.table]
+        header += ['epochs', 's / epoch', 's / evaluation', 'peak MiB']
+        rows = [header, ['---'] + ['---:'] * (len(header) - 1)]
+        columns = {'val': _means(by_label, lambda r: r['validation'][suite.metric])}
+        for metric in suite.table:
+            columns[metric] = _means(
+                by_label, lambda r, h=history, m=metric: r['test'][h][m]
+            )
+        ranks = {key: _ranks(column) for key, column in columns.items()}
+        for label, runs in by_label.items():
+            row = [label, 'any' if runs[0]['deterministic'] else str(len(runs))]
+            val = [run['validation'][suite.metric] for run in runs]
+            row.append(_cell(val, ranks['val'][label]))
+            for metric in suite.table:
+                values = [run['test'][history][metric] for run in runs]
+                row.append(_cell(values, ranks[metric][label]))
+            trained = any(run['num_epochs'] for run in runs)
+            epochs = ', '.join(str(run['selected_epoch']) for run in runs)
+            row.append(epochs if trained else '–')
+            seconds = mean(run['seconds_per_epoch'] for run in runs)
+            row.append(f'{seconds:.2f}' if trained else '–')
+            row.append(f'{mean(run["seconds_per_evaluation"] for run in runs):.2f}')
+            peak = max(run['peak_memory_bytes'] for run in runs)
+            row.append(f'{peak / 2**20:.0f}')
+            rows.append(row)
+        lines += ['| ' + ' | '.join(row) + ' |' for row in rows] + ['']
+        lines += _chosen(by_label)
+    lines += _provenance(records)
+    return '\n'.join(lines) + '\n'
+
+
+def _means(by_label: dict[str, Records], value: Any) -> dict[str, float]:
+    return {label: mean(map(value, runs)) for label, runs in by_label.items()}
+
+
+def _chosen(by_label: dict[str, Records]) -> list[str]:
+    lines = []
+    for label, runs in by_label.items():
+        for run in runs:
+            if run['grid']:
+                chosen = ', '.join(
+                    f'{key} = {run["chosen"][key]}' for key in run['grid']
+                )
+                points = len(run['tried'])
+                seed = '' if run['deterministic'] else f' (seed {run["seed"]})'
+                lines.append(f'- {label}{seed}: {chosen}, of {points} on validation')
+    return [*lines, ''] if lines else []
+
+
+def _provenance(records: Records) -> list[str]:
+    seeds = sorted({run['seed'] for run in records})
+    commits = sorted({str(run['commit']) for run in records})
+    versions = sorted({run['versions']['torch'] for run in records})
+    return [
+        f'Seeds {seeds}; torch {", ".join(versions)}; commit {", ".join(commits)}. '
+        f'Seconds are wall-clock time of a shared machine.'
+    ]
+
+
+def terminal_table(markdown: str) -> str:
+    r"""The Markdown tables with aligned columns, for a terminal."""
+    out, block = [], []
+    for line in [*markdown.splitlines(), '']:
+        if line.startswith('|'):
+            block.append([cell.strip() for cell in line.strip('|').split('|')])
+            continue
+        if block:
+            widths = [max(len(row[i]) for row in block) for i in range(len(block[0]))]
+            for index, row in enumerate(block):
+                cells = [
+                    cell.ljust(width) if i == 0 else cell.rjust(width)
+                    for i, (cell, width) in enumerate(zip(row, widths))
+                ]
+                rule = '  '.join('-' * width for width in widths)
+                out.append(rule if index == 1 else '  '.join(cells).rstrip())
+            block = []
+        out.append(line)
+    return '\n'.join(out)
+
+
+def plots(suite: Suite, records: Records, out: Path) -> list[Path]:
+    r"""Writes the plots as PNG: the validation metric over epochs, and the test
+    metrics by model."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    paths = []
+    for index, (name, history, _, by_label) in enumerate(_groups(suite, records)):
+        suffix = f'{index}-{name}-{history}'.replace(' ', '-').replace('+', '-')
+        figure, axes = plt.subplots(figsize=(7, 4.2), layout='constrained')
+        _plot_curves(axes, suite, by_label)
+        axes.set_title(f'{name}: validation {suite.metric}')
+        paths.append(out / f'curves-{suffix}.png')
+        _save(figure, paths[-1])
+
+        figure, axes = plt.subplots(figsize=(7, 4.2), layout='constrained')
+        _plot_models(axes, suite, history, by_label)
+        axes.set_title(f'{name}: test, history = {history}')
+        paths.append(out / f'models-{suffix}.png')
+        _save(figure, paths[-1])
+        plt.close('all')
+    return paths
+
+
+def _save(figure: Any, path: Path) -> None:
+    temporary = path.with_name(f'.{path.name}')
+    figure.savefig(temporary, dpi=120, format='png')
+    temporary.replace(path)
+
+
+def _plot_curves(axes: Any, suite: Suite, by_label: dict[str, Records]) -> None:
+    for index, (label, runs) in enumerate(by_label.items()):
+        color = f'C{index}'
+        if not any(run['num_epochs'] for run in runs):
+            level = mean(run['validation'][suite.metric] for run in runs)
+            axes.axhline(level, color=color, linestyle='--', label=label)
+            continue
+        for number, run in enumerate(runs):
+            epochs = [point['epoch'] for point in run['curve']]
+            values = [point[suite.metric] for point in run['curve']]
+            axes.plot(
+                epochs,
+                values,
+                color=color,
+                alpha=0.7,
+                label=f'{label} (dot: chosen)' if number == 0 else None,
+            )
+            chosen = (run['selected_epoch'], run['validation'][suite.metric])
+            axes.plot(*chosen, 'o', color=color)
+    axes.set_xlabel('epoch')
+    axes.set_ylabel(suite.metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _plot_models(
+    axes: Any, suite: Suite, history: str, by_label: dict[str, Records]
+) -> None:
+    width = 0.8 / len(by_label)
+    for index, (label, runs) in enumerate(by_label.items()):
+        columns = [
+            [run['test'][history][metric] for run in runs] for metric in suite.table
+        ]
+        bars = axes.bar(
+            [
+                i + (index - (len(by_label) - 1) / 2) * width
+                for i in range(len(columns))
+            ],
+            [mean(values) for values in columns],
+            width,
+            yerr=[_spread(x) for x in columns] if len(runs) > 1 else None,
+            capsize=3,
+            label=label,
+            color=f'C{index}',
+        )
+        axes.bar_label(bars, fmt='%.3f', fontsize=7, padding=2)
+    axes.set_xticks(range(len(suite.table)), suite.table)
+    axes.grid(axis='y', alpha=0.3)
+    axes.margins(y=0.12)
+    axes.legend()
+
+
+def write_report(suite: Suite, records: Records, out: Path) -> str:
+    r"""Writes :obj:`results.md` and the plots, and returns the Markdown."""
+    markdown = table(suite, records)
+    images = plots(suite, records, out)
+    page = markdown + ''.join(f'\n![{path.stem}]({path.name})\n' for path in images)
+    temporary = out / '.results.md'
+    temporary.write_text(page)
+    temporary.replace(out / 'results.md')
+    for path in [out / 'results.md', *images]:
+        click.echo(f'wrote {path}')
+    return markdown

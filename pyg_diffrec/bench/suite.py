@@ -1,0 +1,236 @@
+r"""Suites: TOML files that say which models are compared on which data, and how."""
+
+import inspect
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Iterator, Optional, Sequence
+
+from pyg_diffrec import models
+from pyg_diffrec.bench.data import check_dataset
+from pyg_diffrec.evaluation import Protocol, parse_metric
+from pyg_diffrec.models import MODELS, preset
+from pyg_diffrec.resolver import unknown
+from pyg_diffrec.utils.toml import read_toml
+
+_FOLDER = Path(__file__).parent / 'suites'
+_KEYS = ['title', 'seeds', 'metric', 'metrics', 'table', 'protocol', 'training']
+_KEYS += ['datasets', 'models']
+
+
+@dataclass(frozen=True)
+class Training:
+    r"""How long models train: arguments of :meth:`pyg_diffrec.training.fit`."""
+
+    epochs: int = 1000
+    eval_every: int = 5
+    patience: int = 20
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    r"""A model of a suite.
+
+    Args:
+        name (str): The name of the model.
+        label (str): What tables and plots call it.
+        args (dict): Its hyper-parameters.
+        grid (dict): Hyper-parameters of which the best combination on validation is
+            chosen, as lists.
+    """
+
+    name: str
+    label: str
+    args: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, list] = field(default_factory=dict)
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        r"""The hyper-parameters of each combination of the grid."""
+        for values in product(*self.grid.values()):
+            yield {**self.args, **dict(zip(self.grid, values))}
+
+
+@dataclass(frozen=True)
+class Suite:
+    r"""What ``pyg-diffrec bench`` runs.
+
+    Args:
+        name (str): The name of the file.
+        title (str): One line on what it compares.
+        datasets (list): The datasets, as arguments including their :obj:`name`.
+        models (list): The models.
+        seeds (list): The seeds; models that do not depend on it run once.
+        metric (str): The validation metric that chooses.
+        metrics (list): What is measured.
+        table (list): What tables show.
+        protocols (list): One protocol per test-time history.
+        training (Training): How long models train.
+    """
+
+    name: str
+    title: str
+    datasets: list[dict[str, Any]]
+    models: list[ModelSpec]
+    seeds: list[int]
+    metric: str
+    metrics: list[str]
+    table: list[str]
+    protocols: list[Protocol]
+    training: Training
+
+    def override(
+        self,
+        seeds: Optional[Sequence[int]] = None,
+        models: Optional[Sequence[str]] = None,
+        epochs: Optional[int] = None,
+    ) -> 'Suite':
+        r"""The suite with other seeds, fewer models, or fewer epochs.
+
+        Raises:
+            ValueError: If a model is not part of the suite.
+        """
+        out = self
+        if seeds:
+            out = replace(out, seeds=list(seeds))
+        if epochs is not None:
+            out = replace(out, training=replace(out.training, epochs=epochs))
+        if models:
+            by_label = {spec.label.lower(): spec for spec in self.models}
+            for label in models:
+                if label.lower() not in by_label:
+                    labels = [spec.label for spec in self.models]
+                    raise ValueError(unknown(f"model of '{self.name}'", label, labels))
+            out = replace(out, models=[by_label[label.lower()] for label in models])
+        return out
+
+
+def suite_names() -> list[str]:
+    r"""The suites that come with the package."""
+    return sorted(path.stem for path in _FOLDER.glob('*.toml'))
+
+
+def load_suite(name: str) -> Suite:
+    r"""Reads a suite by its name, or from a TOML file by its path.
+
+    Raises:
+        ValueError: If there is no such suite, or something in it is unknown or out
+            of range; the error names it.
+    """
+    path = _FOLDER / f'{name}.toml'
+    if name.endswith('.toml'):
+        path = Path(name)
+    if not path.is_file():
+        raise ValueError(
+            unknown('suite', name, suite_names()) + ', or a path to a .toml file'
+        )
+    return parse_suite(read_toml(path), path.stem)
+
+
+def parse_suite(table: dict[str, Any], name: str) -> Suite:
+    r"""Builds a suite from the content of its file."""
+    where = f"suite '{name}'"
+    _check_keys(table, _KEYS, where, required=['datasets', 'models'])
+    metrics = _typed(table, 'metrics', list, where, ['Recall@20', 'NDCG@20'])
+    metric = _typed(table, 'metric', str, where, 'Recall@20')
+    shown = _typed(table, 'table', list, where, metrics)
+    for value in [metric, *metrics]:
+        parse_metric(value)
+    for value in [metric, *shown]:
+        if value not in metrics:
+            raise ValueError(
+                unknown(f"metric among 'metrics' of {where}", value, metrics)
+            )
+    seeds = _typed(table, 'seeds', list, where, [1])
+    if not seeds or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f"'seeds' needs to be a list of integers in {where}")
+    return Suite(
+        name=name,
+        title=_typed(table, 'title', str, where, name),
+        datasets=[_parse_dataset(x, where) for x in table['datasets']],
+        models=_parse_models(table['models'], where),
+        seeds=seeds,
+        metric=metric,
+        metrics=metrics,
+        table=shown,
+        protocols=_parse_protocols(table.get('protocol', {}), where),
+        training=_parse_training(table.get('training', {}), where),
+    )
+
+
+def _check_keys(
+    table: dict[str, Any],
+    allowed: Sequence[str],
+    where: str,
+    required: Sequence[str] = (),
+) -> None:
+    for key in table:
+        if key not in allowed:
+            raise ValueError(unknown(f'key of {where}', key, allowed))
+    for key in required:
+        if not table.get(key):
+            raise ValueError(f"'{key}' is missing in {where}")
+
+
+def _typed(
+    table: dict[str, Any], key: str, kind: type, where: str, default: Any
+) -> Any:
+    value = table.get(key, default)
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"'{key}' needs to be of type '{kind.__name__}' in {where} (got {value!r})"
+        )
+    return value
+
+
+def _parse_dataset(table: dict[str, Any], where: str) -> dict[str, Any]:
+    _check_keys(table, list(table), f'a dataset of {where}', required=['name'])
+    check_dataset(table)
+    return dict(table)
+
+
+def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
+    specs = []
+    for table in tables:
+        table = dict(table)
+        name = table.pop('name', None)
+        if name not in MODELS:
+            raise ValueError(unknown(f'model in {where}', str(name), MODELS))
+        label, grid = table.pop('label', name), table.pop('grid', {})
+        args = preset(name, table.pop('preset')) if 'preset' in table else {}
+        parameters = inspect.signature(getattr(models, name).__init__).parameters
+        allowed = [key for key in parameters if key not in ('self', 'num_items')]
+        _check_keys({**table, **grid}, allowed, f"model '{label}' of {where}")
+        for key, values in grid.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(
+                    f"'grid.{key}' of model '{label}' needs to be a non-empty list "
+                    f'in {where} (got {values!r})'
+                )
+        specs.append(ModelSpec(name, label, {**args, **table}, grid))
+    labels = [spec.label.lower() for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(
+                f"Two models are called '{label}' in {where}: give one a 'label'"
+            )
+    return specs
+
+
+def _parse_protocols(table: dict[str, Any], where: str) -> list[Protocol]:
+    allowed = ['history', 'empty_users', 'allow_future_history']
+    _check_keys(table, allowed, f"'protocol' of {where}")
+    histories = table.get('history', ['train'])
+    histories = [histories] if isinstance(histories, str) else histories
+    options = {key: value for key, value in table.items() if key != 'history'}
+    return [Protocol(history=history, **options) for history in histories]
+
+
+def _parse_training(table: dict[str, Any], where: str) -> Training:
+    _check_keys(table, list(asdict(Training())), f"'training' of {where}")
+    for key, value in table.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(
+                f"'training.{key}' needs to be a positive integer in {where} "
+                f'(got {value!r})'
+            )
+    return Training(**table)

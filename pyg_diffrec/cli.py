@@ -1,0 +1,185 @@
+r"""The command line. PyTorch is imported only when a command runs."""
+
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from pyg_diffrec import __version__
+
+
+class _Group(click.Group):
+    r"""Turns errors about what a user gave into a message and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, FileNotFoundError) as error:
+            raise click.UsageError(str(error)) from error
+
+
+def _split(ctx: click.Context, param: click.Parameter, value: Optional[str]) -> Any:
+    return None if value is None else [x.strip() for x in value.split(',') if x.strip()]
+
+
+def _integers(ctx: click.Context, param: click.Parameter, value: Optional[str]) -> Any:
+    try:
+        parts = _split(ctx, param, value)
+        return None if parts is None else [int(x) for x in parts]
+    except ValueError:
+        raise click.BadParameter(
+            f"needs integers separated by commas, e.g. '1,2,3' (got '{value}')"
+        ) from None
+
+
+@click.group(cls=_Group, context_settings={'help_option_names': ['-h', '--help']})
+@click.version_option(__version__, prog_name='pyg-diffrec')
+def main() -> None:
+    r"""Diffusion models for recommendation on PyTorch Geometric."""
+
+
+@main.command()
+@click.argument('suite', default='default')
+@click.option(
+    '--data-root',
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help='Folder with one folder of raw files per dataset; without it, missing files '
+    'are downloaded.',
+)
+@click.option('--device', default='cpu', show_default=True, help='cpu, cuda, cuda:1.')
+@click.option('--seeds', callback=_integers, help='Seeds, e.g. 1,2,3.')
+@click.option('--models', callback=_split, help='Models of the suite, e.g. EASE.')
+@click.option('--epochs', type=click.IntRange(min=1), help='Epochs at most.')
+@click.option(
+    '--out',
+    type=click.Path(file_okay=False, path_type=Path),
+    help='Folder for results and checkpoints.  [default: bench-results/SUITE]',
+)
+@click.option(
+    '--resume/--no-resume',
+    default=True,
+    show_default=True,
+    help='Use finished runs and checkpoints, or run everything again.',
+)
+@click.option('--dry-run', is_flag=True, help='Show what would run, and stop.')
+@click.option('--quiet', is_flag=True, help='No progress bars.')
+def bench(
+    suite: str,
+    data_root: Optional[Path],
+    device: str,
+    seeds: Optional[list[int]],
+    models: Optional[list[str]],
+    epochs: Optional[int],
+    out: Optional[Path],
+    resume: bool,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    r"""Trains, evaluates and compares the models of SUITE.
+
+    SUITE is the name of a suite (see 'pyg-diffrec list suites') or the path of a
+    TOML file. Each finished run is added to results.jsonl at once; the same command
+    continues an interrupted bench.
+    """
+    from pyg_diffrec.bench import (
+        ResultsFile,
+        load_suite,
+        plan,
+        run_suite,
+        terminal_table,
+        write_report,
+    )
+
+    spec = load_suite(suite).override(seeds=seeds, models=models, epochs=epochs)
+    _check_device(device)
+    out = out or Path('bench-results') / spec.name
+    if dry_run:
+        results = ResultsFile(out / 'results.jsonl').load() if resume else []
+        done = {record['key'] for record in results}
+        for run in plan(spec):
+            state = 'already there' if run.key in done else 'to run'
+            click.echo(f'{run}: {state}; {run.model.args} {run.model.grid or ""}')
+        return
+    try:
+        records, failures = run_suite(
+            spec,
+            out,
+            data_root=data_root,
+            device=device,
+            resume=resume,
+            progress=not quiet and sys.stderr.isatty(),
+        )
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nInterrupted. Finished runs are in '{out / 'results.jsonl'}'; the same "
+            f'command continues.',
+            err=True,
+        )
+        sys.exit(130)
+    if records:
+        click.echo('\n' + terminal_table(write_report(spec, records, out)))
+    if failures:
+        raise click.ClickException('Some runs failed:\n' + '\n'.join(failures))
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    kind = device.partition(':')[0]
+    if kind not in ('cpu', 'cuda', 'mps'):
+        raise ValueError(
+            f"'--device' needs to be one of cpu, cuda, cuda:N, mps (got '{device}')"
+        )
+    if kind == 'cuda' and not torch.cuda.is_available():
+        raise ValueError(
+            "'--device cuda' needs a GPU that this PyTorch can use; use '--device cpu'"
+        )
+
+
+@main.command('list')
+@click.argument(
+    'what', type=click.Choice(['models', 'datasets', 'suites', 'schedules'])
+)
+def list_(what: str) -> None:
+    r"""Lists the models, datasets, suites or noise schedules."""
+    for line in _LISTS[what]():
+        click.echo(line)
+
+
+def _models() -> list[str]:
+    from pyg_diffrec.models import MODELS, presets
+
+    lines = []
+    for name in MODELS:
+        found = ', '.join(presets(name))
+        lines.append(f'{name}  (presets: {found})' if found else name)
+    return lines
+
+
+def _datasets() -> list[str]:
+    from pyg_diffrec.bench import dataset_names
+
+    return dataset_names()
+
+
+def _suites() -> list[str]:
+    from pyg_diffrec.bench import load_suite, suite_names
+
+    return [f'{name}  {load_suite(name).title}' for name in suite_names()]
+
+
+def _schedules() -> list[str]:
+    from pyg_diffrec.diffusion import schedules
+    from pyg_diffrec.resolver import names
+
+    found = names(schedules, suffix='_beta_schedule')
+    return [name.replace('_', '-') for name in found]
+
+
+_LISTS = {
+    'models': _models,
+    'datasets': _datasets,
+    'suites': _suites,
+    'schedules': _schedules,
+}

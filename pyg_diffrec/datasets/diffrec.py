@@ -1,0 +1,265 @@
+import glob
+import hashlib
+import os
+import re
+import tempfile
+from typing import Callable, Literal, Optional, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData, download_url
+
+from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.data.schema import validate
+from pyg_diffrec.datasets._archive import TOOLS, extract, find_tools
+from pyg_diffrec.datasets.base import InteractionDataset
+
+Roles = Literal['published', 'chronological']
+
+# Raised whenever the processed graph changes, so that no older file is reused.
+LAYOUT = 1
+
+
+def _read_pairs(path: str) -> Tensor:
+    expected = 'an int64 array of shape [n, 2] with n > 0, user and item'
+    try:
+        pairs = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"'{path}' is truncated or no '.npy' file of numbers: expected "
+            f"{expected} (got '{error}')"
+        ) from error
+    if not isinstance(pairs, np.ndarray):
+        raise ValueError(f"'{path}': expected {expected} (got an '.npz' archive)")
+    if pairs.dtype != np.int64 or pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(
+            f"'{path}': expected {expected} (got {pairs.dtype} of shape "
+            f'{list(pairs.shape)})'
+        )
+    if pairs.shape[0] == 0:
+        raise ValueError(f"'{path}': expected {expected} (got no row)")
+    if pairs.min() < 0:
+        row = int((pairs < 0).any(1).argmax())
+        raise ValueError(
+            f"'{path}': expected ids from zero (got {pairs[row].tolist()} in row {row})"
+        )
+    return torch.from_numpy(pairs)
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b''.join(parts)).hexdigest()[:16]
+
+
+class DiffRecDataset(InteractionDataset):
+    r"""The datasets of the `"Diffusion Recommender Model"
+    <https://arxiv.org/abs/2304.04971>`_ paper, in the authors' files
+    :obj:`train_list.npy`, :obj:`valid_list.npy` and :obj:`test_list.npy`.
+
+    A user's rows in a file are in time order, and we keep it: the interactions
+    are grouped by user and ordered by time within a user.
+
+    The files of :obj:`ml-1m` are not in the order that their names say: in time,
+    :obj:`test_list` lies between :obj:`train_list` and :obj:`valid_list`
+    (measured, for :obj:`ml-1m_clean` and :obj:`ml-1m_noisy`). :obj:`roles` decides
+    how they are read:
+
+    - :obj:`'published'`: validation is :obj:`valid_list`, test is
+      :obj:`test_list`, as in every paper that used these files.
+      :obj:`split_order` is :obj:`('train', 'test', 'val')`: a history of
+      training and validation interactions holds the future of the test.
+    - :obj:`'chronological'`: validation is :obj:`test_list`, test is
+      :obj:`valid_list`. :obj:`split_order` is :obj:`('train', 'val', 'test')`.
+
+    For :obj:`yelp` and :obj:`amazon-book` nobody verified the time order of the
+    files. There the graph has no :obj:`split_order`, and the interactions are
+    stored in the order that :obj:`roles` assumes: training, validation, test.
+
+    The graph also holds :obj:`name` and :obj:`roles`. The numbers of users and
+    items are one more than the largest in the three files.
+
+    Args:
+        root (str): The folder for :obj:`<name>/processed`, and for
+            :obj:`<name>/raw` unless :obj:`raw_dir` is given.
+        name (str): :obj:`'ml-1m_clean'`, :obj:`'ml-1m_noisy'`,
+            :obj:`'yelp_clean'`, :obj:`'yelp_noisy'`, :obj:`'amazon-book_clean'`
+            or :obj:`'amazon-book_noisy'`.
+        roles (str, optional): :obj:`'published'` or :obj:`'chronological'`.
+            (default: :obj:`'published'`)
+        raw_dir (str, optional): A folder that holds the three files. Nothing is
+            downloaded or written there. (default: :obj:`None`)
+        transform (callable, optional): Applied to the graph on every access.
+            (default: :obj:`None`)
+        pre_transform (callable, optional): Applied to the graph before it is
+            saved. Processed files are kept apart by its :meth:`__repr__`: two
+            functions of the same name need :obj:`force_reload`.
+            (default: :obj:`None`)
+        force_reload (bool, optional): Whether to process the raw files again.
+            (default: :obj:`False`)
+
+    Raises:
+        ValueError: If :obj:`name` or :obj:`roles` is unknown, a file is not what
+            it should be, or the interactions break the schema.
+        FileNotFoundError: If a file is missing in :obj:`raw_dir`.
+        RuntimeError: If the files are missing and cannot be downloaded.
+
+    .. note::
+        Downloaded files are unpacked with the first of :obj:`bsdtar`,
+        :obj:`unrar`, :obj:`7z` and :obj:`unar` that is installed and succeeds.
+    """
+
+    url = 'https://github.com/YiyanXu/DiffRec/raw/main/datasets'
+    names = (
+        'ml-1m_clean',
+        'ml-1m_noisy',
+        'yelp_clean',
+        'yelp_noisy',
+        'amazon-book_clean',
+        'amazon-book_noisy',
+    )
+
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        roles: Roles = 'published',
+        raw_dir: Optional[str] = None,
+        transform: Optional[Callable[[HeteroData], HeteroData]] = None,
+        pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
+        force_reload: bool = False,
+    ) -> None:
+        if name not in self.names:
+            raise ValueError(
+                f"'name' needs to be one of {list(self.names)} in "
+                f"'{self.__class__.__name__}' (got '{name}')"
+            )
+        if roles not in get_args(Roles):
+            raise ValueError(
+                f"'roles' needs to be one of {list(get_args(Roles))} in "
+                f"'{self.__class__.__name__}' (got '{roles}')"
+            )
+        self.name = name
+        self.roles = roles
+        self._raw_dir = None if raw_dir is None else os.path.expanduser(raw_dir)
+        self._raw_digest: Optional[str] = None
+        super().__init__(
+            os.path.expanduser(root),
+            transform,
+            pre_transform,
+            force_reload=force_reload,
+        )
+        self.load(self.processed_paths[0])
+
+    @property
+    def raw_dir(self) -> str:
+        return self._raw_dir or os.path.join(self.root, self.name, 'raw')
+
+    @property
+    def processed_dir(self) -> str:
+        return os.path.join(self.root, self.name, 'processed')
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        return ['train_list.npy', 'valid_list.npy', 'test_list.npy']
+
+    @property
+    def processed_file_names(self) -> str:
+        if self._raw_digest is None and not self._missing():
+            self._raw_digest = _digest(*map(self._raw_bytes, self.raw_file_names))
+        if self._raw_digest is not None:
+            return self._processed_name(self._raw_digest)
+        processed = self._processed_without_raw()
+        return processed[0] if processed else self._processed_name('none')
+
+    def download(self) -> None:
+        r"""Downloads and unpacks the authors' archive into :obj:`raw_dir`."""
+        if not find_tools():
+            raise RuntimeError(
+                f"Cannot unpack '{self.name}.rar' without one of {list(TOOLS)}: "
+                f'install one, or {self._what_to_do()}'
+            )
+        home = os.path.join(self.root, self.name)
+        os.makedirs(home, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
+            try:
+                archive = download_url(f'{self.url}/{self.name}.rar', folder)
+            except OSError as error:
+                raise RuntimeError(
+                    f"Could not download '{self.url}/{self.name}.rar' ({error}): "
+                    f'{self._what_to_do()}'
+                ) from error
+            try:
+                scratch = os.path.join(folder, 'unpacked')
+                extract(archive, scratch, self.raw_file_names, self.raw_dir)
+            except RuntimeError as error:
+                raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+
+    def process(self) -> None:
+        train, valid, test = (_read_pairs(path) for path in self.raw_paths)
+        val = {'published': valid, 'chronological': test}[self.roles]
+        test = {'published': test, 'chronological': valid}[self.roles]
+        parts = {'train': train, 'val': val, 'test': test}
+
+        split_order: Optional[tuple[str, ...]] = None
+        if self.name.startswith('ml-1m'):
+            split_order = ('train', 'val', 'test')
+            if self.roles == 'published':
+                split_order = ('train', 'test', 'val')
+
+        order = split_order or ('train', 'val', 'test')
+        pairs = torch.cat([parts[split] for split in order])
+        code = torch.arange(3).repeat_interleave(
+            torch.tensor([len(parts[split]) for split in order])
+        )
+        perm = pairs[:, 0].argsort(stable=True)
+        pairs, code = pairs[perm], code[perm]
+
+        data = HeteroData()
+        data['user'].num_nodes, data['item'].num_nodes = (pairs.amax(0) + 1).tolist()
+        data[USER_ITEM].edge_index = pairs.t().contiguous()
+        for i, split in enumerate(order):
+            data[USER_ITEM][f'{split}_mask'] = code == i
+        data.name, data.roles, data.split_order = self.name, self.roles, split_order
+        validate(data)
+
+        if self.pre_transform is not None:
+            data = self.pre_transform(data)
+        self.save([data], self.processed_paths[0])
+
+    def _download(self) -> None:
+        missing = self._missing()
+        if not missing:
+            return
+        if not self.force_reload and len(self._processed_without_raw()) == 1:
+            return
+        if self._raw_dir is not None:
+            raise FileNotFoundError(
+                f"'{self.raw_dir}' does not hold {missing}: {self._what_to_do()}"
+            )
+        self.download()
+
+    def _missing(self) -> list[str]:
+        paths = zip(self.raw_file_names, self.raw_paths, strict=True)
+        return [name for name, path in paths if not os.path.isfile(path)]
+
+    def _raw_bytes(self, name: str) -> bytes:
+        with open(os.path.join(self.raw_dir, name), 'rb') as f:
+            return hashlib.sha256(f.read()).digest()
+
+    def _processed_name(self, raw: str) -> str:
+        # Addresses in a function's repr change from run to run.
+        pre_transform = re.sub(r' at 0x[0-9a-f]+', '', repr(self.pre_transform))
+        key = _digest(pre_transform.encode())
+        return f'{self.roles}_v{LAYOUT}_{key}_{raw}.pt'
+
+    def _processed_without_raw(self) -> list[str]:
+        pattern = os.path.join(
+            glob.escape(self.processed_dir), self._processed_name('*')
+        )
+        return [os.path.basename(path) for path in sorted(glob.glob(pattern))]
+
+    def _what_to_do(self) -> str:
+        return f"put {self.raw_file_names} of '{self.name}' into '{self.raw_dir}'"
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}('{self.name}', roles='{self.roles}')"

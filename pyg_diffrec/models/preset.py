@@ -1,0 +1,35 @@
+r"""Hyper-parameters by name, kept in one TOML file per model."""
+
+from pathlib import Path
+from typing import Any
+
+from pyg_diffrec.resolver import unknown
+from pyg_diffrec.utils.toml import read_toml
+
+_FOLDER = Path(__file__).parent / 'presets'
+
+
+def presets(model: str) -> dict[str, dict[str, Any]]:
+    r"""All presets of a model, by name; empty if it has none.
+
+    Args:
+        model (str): The name of the model, *e.g.* :obj:`'DiffRec'`.
+    """
+    path = _FOLDER / f'{model}.toml'
+    return read_toml(path) if path.exists() else {}
+
+
+def preset(model: str, name: str) -> dict[str, Any]:
+    r"""The hyper-parameters of a preset, for :obj:`Model.from_data(data, **preset)`.
+
+    Args:
+        model (str): The name of the model, *e.g.* :obj:`'DiffRec'`.
+        name (str): The name of the preset, *e.g.* :obj:`'ml-1m_clean'`.
+
+    Raises:
+        ValueError: If the model has no such preset; the error lists the choices.
+    """
+    found = presets(model)
+    if name not in found:
+        raise ValueError(unknown(f'preset of {model}', name, found))
+    return found[name]

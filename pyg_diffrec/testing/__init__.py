@@ -1,0 +1,13 @@
+from pyg_diffrec.testing.contracts import (
+    check_dataset,
+    check_denoiser,
+    check_model,
+    check_schedule,
+)
+
+__all__ = [
+    'check_dataset',
+    'check_denoiser',
+    'check_model',
+    'check_schedule',
+]

@@ -1,0 +1,93 @@
+from typing import Optional
+
+import torch
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.transforms._user_split import (
+    check_ratios,
+    num_interactions,
+    position_in_row,
+    set_masks,
+    split_by_ratio,
+)
+
+
+@functional_transform('temporal_interaction_split')
+class TemporalSplit(BaseTransform):
+    r"""Splits the interactions of each user along time: the first are for
+    training, the next for validation, the last for test (functional name:
+    :obj:`temporal_interaction_split`).
+
+    Time order is that of :obj:`time` where the interactions have it, ties in
+    stored order, and the stored order otherwise. It is an order within a user:
+    a test interaction of one user may be older than a training interaction of
+    another.
+
+    - **By ratio:** a user with :math:`n` interactions gives the last
+      :math:`\lfloor n r + 1/2 \rfloor` of them to test, those before, by the same
+      rule, to validation, and the rest to training. Every user keeps at least one
+      in training: where the sum is too large, validation gives way first.
+    - **By** :obj:`leave_last` **:** the last :obj:`leave_last` interactions go to
+      test and as many before them to validation. A user with fewer than
+      :obj:`2 * leave_last + 1` interactions keeps them all in training.
+
+    Sets :obj:`train_mask`, :obj:`val_mask` and :obj:`test_mask`, and
+    :obj:`split_order` of the graph to :obj:`('train', 'val', 'test')`.
+
+    Args:
+        val_ratio (float, optional): The share of a user's interactions for
+            validation. (default: :obj:`0.1`)
+        test_ratio (float, optional): The share of a user's interactions for test.
+            (default: :obj:`0.2`)
+        leave_last (int, optional): The number of interactions of a user for test,
+            and for validation. If given, the ratios play no part.
+            (default: :obj:`None`)
+
+    Raises:
+        ValueError: If a ratio is negative, their sum is not below one, or
+            :obj:`leave_last` is not positive.
+    """
+
+    def __init__(
+        self,
+        val_ratio: float = 0.1,
+        test_ratio: float = 0.2,
+        leave_last: Optional[int] = None,
+    ) -> None:
+        check_ratios(val_ratio, test_ratio, self.__class__.__name__)
+        if leave_last is not None and leave_last < 1:
+            raise ValueError(
+                f"'leave_last' needs to be positive in '{self.__class__.__name__}' "
+                f'(got {leave_last})'
+            )
+        self.val_ratio = val_ratio
+        self.test_ratio = test_ratio
+        self.leave_last = leave_last
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        store = data[USER_ITEM]
+        user = store.edge_index[0]
+        if 'time' in store:
+            order = store.time.argsort(stable=True)
+        else:
+            order = torch.arange(user.numel(), device=user.device)
+
+        count = num_interactions(data)
+        if self.leave_last is None:
+            num_val, num_test = split_by_ratio(count, self.val_ratio, self.test_ratio)
+        else:
+            num_val = num_test = self.leave_last * (count > 2 * self.leave_last).long()
+        set_masks(data, position_in_row(user, count, order), count, num_val, num_test)
+        data.split_order = ('train', 'val', 'test')
+        return data
+
+    def __repr__(self) -> str:
+        if self.leave_last is not None:
+            return f'{self.__class__.__name__}(leave_last={self.leave_last})'
+        return (
+            f'{self.__class__.__name__}(val_ratio={self.val_ratio}, '
+            f'test_ratio={self.test_ratio})'
+        )

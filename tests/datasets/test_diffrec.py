@@ -1,0 +1,287 @@
+import os
+import shutil
+import stat
+import subprocess
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+
+from pyg_diffrec.data import USER_ITEM, validate
+from pyg_diffrec.datasets import DiffRecDataset, diffrec
+
+TRAIN = [[1, 3], [1, 0], [0, 2], [0, 4]]
+VALID = [[0, 1], [1, 4]]
+TEST = [[0, 0], [1, 2], [1, 5]]
+FILES = {'train_list': TRAIN, 'valid_list': VALID, 'test_list': TEST}
+
+
+def write(folder, **change):
+    os.makedirs(folder, exist_ok=True)
+    for name, pairs in {**FILES, **change}.items():
+        np.save(folder / f'{name}.npy', np.array(pairs))
+    return str(folder)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return write(tmp_path / 'raw')
+
+
+def load(tmp_path, raw, name='ml-1m_clean', **kwargs):
+    return DiffRecDataset(str(tmp_path / 'root'), name, raw_dir=raw, **kwargs)
+
+
+def masks(data):
+    store = data[USER_ITEM]
+    code = store.val_mask.long() + 2 * store.test_mask.long()
+    assert torch.equal(code == 0, store.train_mask)
+    return ''.join('tve'[c] for c in code.tolist())
+
+
+@pytest.mark.parametrize(
+    ('name', 'roles', 'split_order', 'item', 'split'),
+    [
+        # test_list lies between the other two, whatever part it plays.
+        (
+            'ml-1m_clean',
+            'published',
+            ('train', 'test', 'val'),
+            '240130254',
+            'ttevtteev',
+        ),
+        ('ml-1m_noisy', 'chronological', None, '240130254', 'ttvettvve'),
+        ('yelp_clean', 'published', None, '241030425', 'ttvettvee'),
+        ('amazon-book_noisy', 'chronological', None, '240130254', 'ttvettvve'),
+    ],
+)
+def test_interactions_are_grouped_by_user_in_time_order(
+    tmp_path, raw, name, roles, split_order, item, split
+):
+    if name == 'ml-1m_noisy':
+        split_order = ('train', 'val', 'test')
+    data = validate(load(tmp_path, raw, name, roles=roles)[0])
+    assert (data['user'].num_nodes, data['item'].num_nodes) == (2, 6)
+    assert data[USER_ITEM].edge_index[0].tolist() == [0] * 4 + [1] * 5
+    assert ''.join(map(str, data[USER_ITEM].edge_index[1].tolist())) == item
+    assert masks(data) == split
+    assert (data.name, data.roles) == (name, roles)
+    assert getattr(data, 'split_order', None) == split_order
+
+
+def test_roles_have_processed_files_of_their_own(tmp_path, raw):
+    published = load(tmp_path, raw)
+    chronological = load(tmp_path, raw, roles='chronological')
+    assert len(os.listdir(published.processed_dir)) == 2
+    a, b = published[0][USER_ITEM], chronological[0][USER_ITEM]
+    assert torch.equal(a.edge_index, b.edge_index)
+    assert torch.equal(a.val_mask, b.test_mask)
+    assert repr(published) == "DiffRecDataset('ml-1m_clean', roles='published')"
+
+
+def test_processed_file_is_not_reused_for_other_raw_files(tmp_path, raw):
+    load(tmp_path, raw)
+    other = write(tmp_path / 'other', test_list=[[0, 3], [1, 2], [1, 5]])
+    assert load(tmp_path, other)[0][USER_ITEM].edge_index[1, 2] == 3
+    assert load(tmp_path, raw)[0][USER_ITEM].edge_index[1, 2] == 0
+
+
+def test_pre_transforms_have_processed_files_of_their_own(tmp_path, raw):
+    def rename(data):
+        data.name = 'renamed'
+        return data
+
+    assert load(tmp_path, raw, pre_transform=rename)[0].name == 'renamed'
+    assert load(tmp_path, raw)[0].name == 'ml-1m_clean'
+    assert load(tmp_path, raw, transform=rename)[0].name == 'renamed'
+
+
+def test_processed_file_is_read_where_raw_files_are_gone(tmp_path, raw):
+    expected = load(tmp_path, raw)[0]
+    shutil.rmtree(raw)
+    data = load(tmp_path, raw)[0]
+    assert torch.equal(data[USER_ITEM].edge_index, expected[USER_ITEM].edge_index)
+    with pytest.raises(FileNotFoundError, match='does not hold'):
+        load(tmp_path, raw, roles='chronological')
+    with pytest.raises(FileNotFoundError, match='does not hold'):
+        load(tmp_path, raw, force_reload=True)
+
+
+def test_raw_folder_given_is_never_written_to(tmp_path, raw):
+    before = {e.name: e.stat().st_mtime_ns for e in os.scandir(raw)}
+    os.chmod(raw, stat.S_IRUSR | stat.S_IXUSR)
+    load(tmp_path, raw)
+    load(tmp_path, raw, force_reload=True)
+    os.chmod(raw, stat.S_IRWXU)
+    assert {e.name: e.stat().st_mtime_ns for e in os.scandir(raw)} == before
+
+
+@pytest.mark.parametrize(
+    ('pairs', 'got'),
+    [
+        (np.zeros((3, 2), dtype=np.int32), r'int64 .*n, 2.* .got int32 of shape .3, 2'),
+        (np.zeros((3, 2)), r'int64 .* .got float64 of shape \[3, 2\]'),
+        (np.zeros((3, 3), dtype=np.int64), r'got int64 of shape \[3, 3\]'),
+        (np.zeros(6, dtype=np.int64), r'got int64 of shape \[6\]'),
+        (np.zeros((0, 2), dtype=np.int64), 'got no row'),
+        (np.array([[0, 1], [3, -1]]), r'ids from zero .got \[3, -1\] in row 1'),
+        (np.array([[0, None]]), 'int64 .*Object arrays cannot be loaded'),
+    ],
+)
+def test_bad_raw_files_are_named(tmp_path, raw, pairs, got):
+    np.save(f'{raw}/valid_list.npy', pairs, allow_pickle=True)
+    with pytest.raises(ValueError, match=f"valid_list.npy'.* expected .*{got}"):
+        load(tmp_path, raw)
+    assert os.listdir(tmp_path / 'root' / 'ml-1m_clean' / 'processed') == []
+
+
+@pytest.mark.parametrize('size', [0, 4, 60, -8])
+def test_truncated_raw_files_are_named(tmp_path, raw, size):
+    path = tmp_path / 'raw' / 'train_list.npy'
+    path.write_bytes(path.read_bytes()[:size])
+    match = r"train_list.npy' is truncated .* expected an int64 array .*got '"
+    with pytest.raises(ValueError, match=match):
+        load(tmp_path, raw)
+
+
+def test_archives_of_arrays_are_refused(tmp_path, raw):
+    np.savez(f'{raw}/a.npz', a=np.zeros(1))
+    os.replace(f'{raw}/a.npz', f'{raw}/test_list.npy')
+    with pytest.raises(ValueError, match=r"test_list.npy'.* .got an '.npz' archive"):
+        load(tmp_path, raw)
+
+
+def test_duplicates_across_files_are_named(tmp_path):
+    raw = write(tmp_path / 'raw', test_list=[[0, 2]])
+    with pytest.raises(
+        ValueError, match=r'1 duplicates.* user 0, item 2 at position 2'
+    ):
+        load(tmp_path, raw)
+
+
+def test_unknown_name_and_roles_list_the_choices(tmp_path):
+    with pytest.raises(ValueError, match=r"'ml-1m_clean', .*noisy'\] .*got 'ml-1m'"):
+        DiffRecDataset(str(tmp_path), 'ml-1m')
+    with pytest.raises(ValueError, match=r"\['published', 'chronological'\].*got 'x'"):
+        DiffRecDataset(str(tmp_path), 'ml-1m_clean', roles='x')
+
+
+def test_missing_file_in_a_given_folder_is_named(tmp_path, raw):
+    os.remove(f'{raw}/test_list.npy')
+    match = r"raw' does not hold \['test_list.npy'\]: put .*'train_list.npy'.* into"
+    with pytest.raises(FileNotFoundError, match=match):
+        load(tmp_path, raw)
+
+
+# Downloads ###########################################################################
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """An archive to 'download', packed from a folder the test fills, and 'bsdtar'."""
+    contents, tools = tmp_path / 'contents', tmp_path / 'tools'
+    write(contents / 'ml-1m_clean')
+    os.makedirs(tools)
+    tar = shutil.which('tar')
+    (tools / 'bsdtar').write_text(
+        f'#!/bin/sh\nexec {tar} -x -f "$3" -C "$5" --no-same-owner\n'
+    )
+    os.chmod(tools / 'bsdtar', 0o755)
+    monkeypatch.setenv('PATH', str(tools))
+
+    def download_url(url, folder):
+        assert url == f'{DiffRecDataset.url}/ml-1m_clean.rar'
+        path = os.path.join(folder, 'ml-1m_clean.rar')
+        subprocess.run([tar, '-c', '-f', path, '-C', contents, '.'], check=True)
+        return path
+
+    monkeypatch.setattr(diffrec, 'download_url', download_url)
+    return contents
+
+
+def test_download_takes_three_files_and_nothing_else(tmp_path, archive):
+    np.save(archive / 'ml-1m_clean' / 'item_emb.npy', np.zeros(3))
+    (archive / 'run.sh').write_text('exit 1')
+    dataset = DiffRecDataset(str(tmp_path / 'root'), 'ml-1m_clean')
+    assert masks(dataset[0]) == 'ttevtteev'
+    home = tmp_path / 'root' / 'ml-1m_clean'
+    assert sorted(os.listdir(home)) == ['processed', 'raw']
+    assert sorted(os.listdir(home / 'raw')) == sorted(f'{name}.npy' for name in FILES)
+
+
+def test_download_refuses_links_and_ambiguous_archives(tmp_path, archive):
+    root = str(tmp_path / 'root')
+    path = archive / 'ml-1m_clean' / 'test_list.npy'
+    os.replace(path, tmp_path / 'outside.npy')
+    with pytest.raises(RuntimeError, match=r"one 'test_list.npy' \(found 0\): put"):
+        DiffRecDataset(root, 'ml-1m_clean')
+    os.symlink(tmp_path / 'outside.npy', path)
+    with pytest.raises(RuntimeError, match=r"'test_list.npy' .* is a link"):
+        DiffRecDataset(root, 'ml-1m_clean')
+    os.remove(path)
+    os.symlink('train_list.npy', path)
+    with pytest.raises(RuntimeError, match=r"'test_list.npy' .* is a link"):
+        DiffRecDataset(root, 'ml-1m_clean')
+    os.remove(path)
+    write(archive / 'other')
+    os.replace(tmp_path / 'outside.npy', path)
+    with pytest.raises(RuntimeError, match=r"one 'train_list.npy' \(found 2\): put"):
+        DiffRecDataset(root, 'ml-1m_clean')
+    assert os.listdir(tmp_path / 'root' / 'ml-1m_clean') == []
+
+
+def test_download_without_a_tool_or_network_says_what_to_do(
+    tmp_path, archive, monkeypatch
+):
+    root = str(tmp_path / 'root')
+    advice = (
+        r"put \['train_list.npy', .*, 'test_list.npy'\] of 'ml-1m_clean' into '.*raw'"
+    )
+
+    def offline(url, folder):
+        raise urllib.error.URLError('no route to host')
+
+    (tmp_path / 'tools' / 'bsdtar').write_text('#!/bin/sh\necho no rar >&2\nexit 1\n')
+    with pytest.raises(RuntimeError, match=f'Could not unpack.*no rar.*: {advice}'):
+        DiffRecDataset(root, 'ml-1m_clean')
+    monkeypatch.setattr(diffrec, 'download_url', offline)
+    with pytest.raises(RuntimeError, match=f'not download.*no route.*: {advice}'):
+        DiffRecDataset(root, 'ml-1m_clean')
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(RuntimeError, match=f"without one of .'bsdtar'.*, or {advice}"):
+        DiffRecDataset(root, 'ml-1m_clean')
+
+
+# The real files ######################################################################
+
+DATA = os.environ.get('PYG_DIFFREC_DATA', '')
+
+
+@pytest.mark.parametrize(
+    ('name', 'num_items', 'num_edges'),
+    [
+        ('ml-1m_clean', 2810, (403277, 110722, 57532)),
+        ('ml-1m_noisy', 3494, (429993, 130772, 57532)),
+    ],
+)
+def test_real_files(tmp_path, name, num_items, num_edges):
+    raw = os.path.join(DATA, name)
+    if not DATA or not os.path.isdir(raw):
+        pytest.skip(f"'PYG_DIFFREC_DATA' holds no '{name}'")
+    data = validate(DiffRecDataset(str(tmp_path), name, raw_dir=raw)[0])
+    store = data[USER_ITEM]
+    assert (data['user'].num_nodes, data['item'].num_nodes) == (5949, num_items)
+    splits = ('train', 'val', 'test')
+    masks = [store[f'{split}_mask'] for split in splits]
+    assert tuple(int(mask.sum()) for mask in masks) == num_edges
+    for file, mask in zip(('train', 'valid', 'test'), masks, strict=True):
+        pairs = torch.from_numpy(np.load(os.path.join(raw, f'{file}_list.npy')))
+        assert torch.equal(store.edge_index[:, mask].t(), pairs)
+        assert store.edge_index[0, mask].unique().numel() == 5949
+
+    # Within a user: all of train, then all of test, then all of validation.
+    code = store.test_mask.long() + 2 * store.val_mask.long()
+    user = store.edge_index[0]
+    assert bool((user[1:] >= user[:-1]).all())
+    assert bool(((code[1:] >= code[:-1]) | (user[1:] > user[:-1])).all())

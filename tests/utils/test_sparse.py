@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from pyg_diffrec.utils import SparseRows, segment_sum
+
+
+@pytest.fixture
+def rows():
+    # Row 1 is empty; the entries of row 0 are not in ascending order.
+    return SparseRows.from_coo(
+        torch.tensor([2, 0, 0]),
+        torch.tensor([3, 2, 0]),
+        torch.tensor([5.0, 1.0, 2.0], dtype=torch.double),
+        num_rows=3,
+        num_cols=4,
+    )
+
+
+DENSE = [[2.0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 5]]
+
+
+def test_from_coo_groups_by_row_and_keeps_order(rows):
+    assert rows.rowptr.tolist() == [0, 2, 2, 3]
+    assert rows.col.tolist() == [2, 0, 3]
+    assert rows.row.tolist() == [0, 0, 2]
+    assert rows.to_dense().tolist() == DENSE
+    assert str(rows) == 'SparseRows([3, 4], nnz=3)'
+    assert (len(rows), rows.shape, rows.dtype) == (3, (3, 4), torch.double)
+
+
+def test_missing_values_are_ones():
+    rows = SparseRows(torch.tensor([0, 2]), torch.tensor([1, 0]), num_cols=3)
+    assert rows.to_dense().tolist() == [[1, 1, 0]]
+
+
+def test_index_select_repeats_and_reorders(rows):
+    out = rows.index_select(torch.tensor([2, 0, 1, 0]))
+    assert out.to_dense().tolist() == [DENSE[2], DENSE[0], DENSE[1], DENSE[0]]
+    assert out.col.tolist() == [3, 2, 0, 2, 0]
+    assert rows.index_select(torch.tensor([], dtype=torch.long)).shape == (0, 4)
+
+
+def test_products_equal_the_dense_ones(rows):
+    other = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+    expected = rows.to_dense() @ other
+    torch.testing.assert_close(rows.matmul(other), expected)
+    torch.testing.assert_close(rows._torch_sparse_matmul(other), expected)
+    weight = torch.randn(3, 3, dtype=torch.double)
+    (actual,) = torch.autograd.grad((rows.matmul(other) * weight).sum(), other)
+    (theirs,) = torch.autograd.grad(
+        (rows._torch_sparse_matmul(other) * weight).sum(), other
+    )
+    torch.testing.assert_close(actual, rows.to_dense().t() @ weight)
+    torch.testing.assert_close(theirs, actual)
+
+
+def test_products_with_vectors_and_dense_rows(rows):
+    vector = torch.tensor([1.0, 10, 100, 1000], dtype=torch.double)
+    assert rows.dot(vector).tolist() == [102, 0, 5000]
+    assert rows.dot_dense(vector.expand(3, -1)).tolist() == [102, 0, 5000]
+    assert rows.row_sum().tolist() == [3, 0, 5]
+    assert rows.row_sum(torch.ones(3, 2)).tolist() == [[2, 2], [0, 0], [1, 1]]
+
+
+def test_matmul_is_differentiable_in_the_values(rows):
+    value = rows.value.clone().requires_grad_()
+    rows.with_value(value).matmul(torch.eye(4, dtype=torch.double)).sum().backward()
+    assert value.grad.tolist() == [1, 1, 1]
+
+
+def test_to_changes_values_only(rows):
+    out = rows.to('cpu', torch.float)
+    assert (out.dtype, out.col.dtype) == (torch.float, torch.long)
+
+
+def test_segment_sum_by_hand():
+    out = segment_sum(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 2, 3]))
+    assert out.tolist() == [0, 3, 4]
+
+
+def test_bad_parts_are_refused(rows):
+    ptr, col = torch.tensor([0, 1]), torch.tensor([0])
+    with pytest.raises(TypeError, match="'rowptr' needs to be a 'torch.long'"):
+        SparseRows(ptr.int(), col, num_cols=2)
+    with pytest.raises(TypeError, match="'value' needs to be a floating point"):
+        SparseRows(ptr, col, col, num_cols=2)
+    with pytest.raises(ValueError, match="'col' and 'value' need the same shape"):
+        SparseRows(ptr, col, torch.ones(2), num_cols=2)
+    with pytest.raises(ValueError, match="'rowptr' needs shape"):
+        SparseRows(ptr.view(1, -1), col, num_cols=2)
+    with pytest.raises(ValueError, match=r"'other' needs shape \[4, \*\]"):
+        rows.matmul(torch.ones(3, 2))
