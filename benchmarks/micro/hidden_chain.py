@@ -15,6 +15,7 @@ import json
 import platform
 import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -58,7 +59,7 @@ def compare(name, model, rows, num_users, repeats):
     exact = [top_lists(model, few, rows, path)[1] for path in seconds]
     channels = model.denoiser.hidden_channels
     steps, width = model.diffusion.num_timesteps, channels[0]
-    inner = sum(2 * a * b for a, b in zip(channels, channels[1:]))  # In and back.
+    inner = sum(2 * a * b for a, b in pairwise(channels))  # In and back.
     # Multiply-adds per user; the product of the first and the last layer is made
     # once for all of them.
     decode = model.num_items * width

@@ -109,9 +109,12 @@ def _provenance(records: Records) -> list[str]:
     seeds = sorted({run['seed'] for run in records})
     commits = sorted({str(run['commit']) for run in records})
     versions = sorted({run['versions']['torch'] for run in records})
+    where = sorted(
+        {f'{run["device"]} with {run["threads"]} threads' for run in records}
+    )
     return [
-        f'Seeds {seeds}; torch {", ".join(versions)}; commit {", ".join(commits)}. '
-        f'Seconds are wall-clock time of a shared machine.'
+        f'Seeds {seeds}; {", ".join(where)}; torch {", ".join(versions)}; commit '
+        f'{", ".join(commits)}. Seconds are wall-clock time of a shared machine.'
     ]
 
 

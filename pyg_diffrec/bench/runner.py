@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Optional
 
 import click
+import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -182,6 +183,7 @@ def _execute(
         'peak_memory_bytes': memory.bytes,
         'peak_memory_source': memory.source,
         'device': device,
+        'threads': torch.get_num_threads(),
         'versions': versions(),
         'commit': commit(),
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
