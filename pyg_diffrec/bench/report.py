@@ -126,17 +126,20 @@ def terminal_table(markdown: str) -> str:
             block.append([cell.strip() for cell in line.strip('|').split('|')])
             continue
         if block:
-            widths = [max(len(row[i]) for row in block) for i in range(len(block[0]))]
-            for index, row in enumerate(block):
-                cells = [
-                    cell.ljust(width) if i == 0 else cell.rjust(width)
-                    for i, (cell, width) in enumerate(zip(row, widths))
-                ]
-                rule = '  '.join('-' * width for width in widths)
-                out.append(rule if index == 1 else '  '.join(cells).rstrip())
+            header, _, *rows = block
+            columns = list(zip(header, *rows))
+            widths = [max(map(len, column)) for column in columns]
+            lines = [_align(row, widths) for row in [header, *rows]]
+            rule = '  '.join('-' * width for width in widths)
+            out += [lines[0], rule, *lines[1:]]
             block = []
         out.append(line)
     return '\n'.join(out)
+
+
+def _align(row: list[str], widths: list[int]) -> str:
+    cells = [cell.rjust(width) for cell, width in zip(row, widths)]
+    return '  '.join([row[0].ljust(widths[0]), *cells[1:]])
 
 
 def plots(suite: Suite, records: Records, out: Path) -> list[Path]:

@@ -85,6 +85,8 @@ def rank(
     history = protocol.history_rows(data, split)
     seen = protocol.seen_rows(data, split)
     users = protocol.users(data, split)
+    if users.numel() == 0:
+        raise ValueError(f"No user has an interaction in the '{split}' split")
     device = _device_of(model)
     was_training = model.training
     model.eval()
@@ -94,8 +96,6 @@ def rank(
         _, item = masked_topk(scores, k, exclude=seen.index_select(chunk).to(device))
         items.append(item.cpu())
     model.train(was_training)
-    if not items:
-        raise ValueError(f"No user has an interaction in the '{split}' split")
     return users, torch.cat(items)
 
 

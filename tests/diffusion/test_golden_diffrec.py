@@ -3,10 +3,10 @@ affine rows, which never become dense."""
 
 import pytest
 import torch
+from toy import as_form
 
 from pyg_diffrec.diffusion import GaussianDiffusion
 from pyg_diffrec.nn import AffineRows, RowMLPDenoiser
-from pyg_diffrec.utils import SparseRows
 
 PREDICTION = {'x0': 'x_start', 'eps': 'noise'}
 
@@ -48,16 +48,6 @@ def build_diffusion(values, kind='x0', fixed=1, weighting='snr', **kwargs):
         weighting=weighting,
         **kwargs,
     )
-
-
-def as_form(x, form):
-    if form == 'dense':
-        return x
-    row, col = x.nonzero().t()
-    rows = SparseRows.from_coo(
-        row, col, x[row, col], num_rows=x.size(0), num_cols=x.size(1)
-    )
-    return AffineRows(rows)
 
 
 def dense(x):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_golden_diffrec import as_form
+from toy import as_form
 
 from pyg_diffrec.diffusion import GaussianDiffusion
 from pyg_diffrec.nn import RowMLPDenoiser

@@ -1,0 +1,179 @@
+import json
+
+import pytest
+
+from pyg_diffrec.bench import ResultsFile, parse_suite, run_suite, write_report
+from pyg_diffrec.bench.report import table, terminal_table
+
+TABLE = {
+    'title': 'Small',
+    'seeds': [1, 2],
+    'metric': 'Recall@5',
+    'metrics': ['Recall@5', 'NDCG@5'],
+    'protocol': {'history': ['train', 'train+val']},
+    'training': {'epochs': 4, 'eval_every': 2},
+    'datasets': [{'name': 'synthetic', 'num_users': 60, 'num_items': 50}],
+    'models': [
+        {'name': 'DiffRec', 'hidden_channels': [8], 'batch_size': 20},
+        {'name': 'EASE', 'grid': {'l2': [1.0, 1000.0, 30.0]}},
+        {'name': 'MostPopular'},
+    ],
+}
+
+
+def run(out, lines=None, resume=True, **changes):
+    suite = parse_suite({**TABLE, **changes}, 'small')
+    echo = (lambda line: None) if lines is None else lines.append
+    return suite, run_suite(suite, out, progress=False, resume=resume, echo=echo)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp('bench')
+    suite, (records, failures) = run(out)
+    assert failures == []
+    return out, suite, records
+
+
+def test_records_tell_the_whole_story(finished):
+    out, _, records = finished
+    assert records == ResultsFile(out / 'results.jsonl').load()
+    assert [(r['model'], r['seed']) for r in records] == [
+        ('DiffRec', 1),
+        ('DiffRec', 2),
+        ('EASE', 1),
+        ('MostPopular', 1),
+    ]
+    for record in records:
+        assert set(record['test']) == {'train', 'train+val'}
+        assert set(record['validation']) == {'Recall@5', 'NDCG@5'}
+        assert 'history = train+val' in record['protocol']['train+val']
+        assert record['peak_memory_bytes'] > 0
+        assert record['versions']['torch']
+    first, second = records[:2]
+    assert first['test'] != second['test']
+    assert first['selected_epoch'] in (2, 4)
+    assert [point['epoch'] for point in first['curve']] == [2, 4]
+
+
+def test_grid_is_chosen_on_validation(finished):
+    record = finished[2][2]
+    tried = {x['hyper_parameters']['l2']: x['Recall@5'] for x in record['tried']}
+    assert set(tried) == {1.0, 30.0, 1000.0}
+    assert tried[record['chosen']['l2']] == max(tried.values())
+    assert record['validation']['Recall@5'] == max(tried.values())
+
+
+def test_test_split_is_touched_once_per_history(tmp_path, monkeypatch):
+    from pyg_diffrec.bench import runner
+
+    looks = []
+
+    def spy(model, data, split, metrics, protocol):
+        looks.append((split, protocol.history))
+        return evaluate(model, data, split, metrics, protocol)
+
+    evaluate = runner.evaluate
+    monkeypatch.setattr(runner, 'evaluate', spy)
+    run(tmp_path, models=[TABLE['models'][1]])
+    assert looks[-2:] == [('test', 'train'), ('test', 'train+val')]
+    assert [split for split, _ in looks[:-2]] == ['val'] * 3
+
+
+def test_finished_runs_are_not_run_again(finished):
+    out, _, records = finished
+    lines = []
+    before = (out / 'results.jsonl').read_bytes()
+    assert run(out, lines)[1][0] == records
+    assert all('already there' in line for line in lines)
+    assert (out / 'results.jsonl').read_bytes() == before
+
+
+def test_same_numbers_in_another_folder_and_from_a_checkpoint(finished, tmp_path):
+    _, _, records = finished
+    models = [TABLE['models'][0]]
+    again = run(tmp_path, models=models)[1][0]
+    (tmp_path / 'results.jsonl').unlink()  # The checkpoints stay.
+    resumed = run(tmp_path, models=models)[1][0]
+    for other in (again, resumed):
+        assert [r['test'] for r in other] == [r['test'] for r in records[:2]]
+        assert [r['curve'] for r in other] == [r['curve'] for r in records[:2]]
+    fresh = run(tmp_path, models=models, resume=False)[1][0]
+    assert [r['test'] for r in fresh] == [r['test'] for r in records[:2]]
+    assert len(ResultsFile(tmp_path / 'results.jsonl').load()) == 4
+
+
+def test_failed_run_is_reported_and_the_others_go_on(tmp_path):
+    models = [{'name': 'EASE', 'memory_limit': 5}, {'name': 'MostPopular'}]
+    records, failures = run(tmp_path, models=models)[1]
+    assert [record['model'] for record in records] == ['MostPopular']
+    assert len(failures) == 1
+    assert "'EASE' needs" in failures[0]
+
+
+def test_report(finished):
+    out, suite, records = finished
+    markdown = write_report(suite, records, out)
+    assert (out / 'results.md').read_text().startswith(markdown)
+    plots = sorted(path.name for path in out.glob('*.png'))
+    assert len(plots) == 4
+    assert all((out / name).read_bytes()[:4] == b'\x89PNG' for name in plots)
+    assert markdown.count('Protocol: roles = synthetic, history = train') == 2
+    assert 'l2 = ' in markdown
+
+
+def test_table_by_hand(finished):
+    _, suite, records = finished
+    records = json.loads(json.dumps(records))
+    for record, value in zip(records, [0.1, 0.3, 0.25, 0.1]):
+        record['test']['train']['Recall@5'] = value
+    lines = table(suite, records).splitlines()
+    row = {line.split(' | ')[0]: line.split(' | ') for line in lines if '|' in line}
+    rows = [line.split(' | ') for line in lines if line.startswith('| ')][2:5]
+    row = {cells[0][2:]: cells for cells in rows}
+    assert row['DiffRec'][3] == '_0.2000 ± 0.1414_'
+    assert row['EASE'][3] == '**0.2500**'
+    assert row['MostPopular'][3] == '0.1000'
+    assert [row[x][1] for x in ('DiffRec', 'EASE')] == ['2', 'any']
+
+
+def test_terminal_table_is_aligned():
+    out = terminal_table('| a | b |\n| --- | ---: |\n| long | 1 |')
+    assert out == 'a     b\n----  -\nlong  1\n'
+
+
+def test_results_file_is_whole_at_every_moment(tmp_path, monkeypatch):
+    import os
+
+    results = ResultsFile(tmp_path / 'results.jsonl')
+    results.append({'key': 'a'})
+
+    def fail(*args):
+        raise OSError('disk full')
+
+    monkeypatch.setattr(os, 'replace', fail)
+    with pytest.raises(OSError, match='disk full'):
+        results.append({'key': 'b'})
+    with pytest.raises(ValueError, match='Out of range float'):
+        results.append({'key': float('nan')})
+    assert results.load() == [{'key': 'a'}]
+    assert [x.name for x in tmp_path.iterdir()] == ['results.jsonl']
+
+
+def test_results_file_names_a_bad_line(tmp_path):
+    path = tmp_path / 'results.jsonl'
+    path.write_text('{"key": "a"}\n{"key"\n')
+    with pytest.raises(ValueError, match=r"results.jsonl' line 2 is not valid JSON"):
+        ResultsFile(path).load()
+
+
+def test_second_bench_in_the_same_folder_is_refused(tmp_path):
+    results = ResultsFile(tmp_path / 'results.jsonl')
+    with (
+        results.lock(),
+        pytest.raises(ValueError, match='Another bench is running'),
+        ResultsFile(tmp_path / 'results.jsonl').lock(),
+    ):
+        pass
+    with results.lock():
+        pass

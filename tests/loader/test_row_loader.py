@@ -1,0 +1,34 @@
+import torch
+
+from pyg_diffrec.loader import RowLoader
+from pyg_diffrec.utils import SparseRows
+
+
+def build(num_rows=7, num_cols=5):
+    torch.manual_seed(0)
+    row, col = (torch.rand(num_rows, num_cols) < 0.5).nonzero().t()
+    return SparseRows.from_coo(row, col, num_rows=num_rows, num_cols=num_cols)
+
+
+def test_batches_hold_the_rows_of_their_users():
+    rows = build()
+    loader = RowLoader(rows, batch_size=3, shuffle=True)
+    assert len(loader) == 3
+    batches = list(loader)
+    users = torch.cat([batch.user for batch in batches])
+    assert sorted(users.tolist()) == list(range(7))
+    for batch in batches:
+        assert torch.equal(batch.rows.to_dense(), rows.to_dense()[batch.user])
+
+
+def test_order_follows_the_seed():
+    def order(seed):
+        torch.manual_seed(seed)
+        loader = RowLoader(build(), batch_size=2, shuffle=True)
+        torch.manual_seed(seed)
+        return torch.cat([batch.user for batch in loader]).tolist()
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    plain = RowLoader(build(), batch_size=2)
+    assert torch.cat([batch.user for batch in plain]).tolist() == list(range(7))

@@ -1,0 +1,28 @@
+import pytest
+from toy import toy_data
+
+from pyg_diffrec import models
+from pyg_diffrec.models import MODELS
+from pyg_diffrec.testing import check_model
+
+SMALL = {'DiffRec': {'hidden_channels': [8, 4], 'batch_size': 16}, 'EASE': {'l2': 5.0}}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_contract(name):
+    check_model(getattr(models, name), toy_data(), **SMALL.get(name, {}))
+
+
+@pytest.mark.parametrize(
+    'options', [{'num_noising_steps': 3}, {'sampling_noise': True}]
+)
+def test_contract_of_diffrec_with_noise_at_inference(options):
+    check_model(models.DiffRec, toy_data(), hidden_channels=8, **options)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_repr_and_bad_sizes(name):
+    cls = getattr(models, name)
+    assert repr(cls(7, **SMALL.get(name, {}))).startswith(f'{name}(7')
+    with pytest.raises(ValueError, match="'num_items' needs to be positive"):
+        cls(0)

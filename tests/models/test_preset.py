@@ -1,0 +1,22 @@
+import pytest
+
+from pyg_diffrec import models
+from pyg_diffrec.models import MODELS, preset, presets
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_every_preset_builds_its_model(name):
+    for values in presets(name).values():
+        getattr(models, name)(20, **values)
+
+
+def test_authors_settings_of_ml_1m():
+    values = preset('DiffRec', 'ml-1m_clean')
+    assert values['hidden_channels'] == [600, 200]
+    assert (values['num_timesteps'], values['lr']) == (40, 1e-3)
+
+
+def test_unknown_preset_lists_the_choices():
+    with pytest.raises(ValueError, match="Did you mean 'ml-1m_clean'.*yelp_clean"):
+        preset('DiffRec', 'ml-1m_clen')
+    assert presets('EASE') == {}

@@ -1,0 +1,165 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from pyg_diffrec import __version__
+from pyg_diffrec.bench import suite_names
+from pyg_diffrec.cli import main
+
+SUITE = """
+title = 'Small'
+seeds = [1, 2, 3]
+metric = 'Recall@5'
+metrics = ['Recall@5']
+[training]
+epochs = 3
+eval_every = 1
+[[datasets]]
+name = 'synthetic'
+num_users = 60
+num_items = 50
+[[models]]
+name = 'DiffRec'
+hidden_channels = [8]
+[[models]]
+name = 'MostPopular'
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / 'small.toml'
+    path.write_text(SUITE)
+    return str(path)
+
+
+def call(*args):
+    return CliRunner().invoke(main, args)
+
+
+def in_process(*args):
+    return [sys.executable, '-m', 'pyg_diffrec', *args]
+
+
+def test_help_does_not_import_torch():
+    for args in (['--help'], ['bench', '--help'], ['list', '--help'], ['--version']):
+        code = (
+            'import sys; from pyg_diffrec.cli import main\n'
+            f'try: main({args})\n'
+            "except SystemExit: assert 'torch' not in sys.modules"
+        )
+        subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
+
+
+def test_help_is_fast():
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        out = subprocess.run(in_process('--help'), check=True, capture_output=True)
+        times.append(time.perf_counter() - begin)
+    assert b'bench' in out.stdout
+    assert min(times) < 0.5
+    assert call('--version').output == f'pyg-diffrec, version {__version__}\n'
+
+
+@pytest.mark.parametrize(
+    ('what', 'expected'),
+    [
+        ('models', ['DiffRec', 'EASE', 'MostPopular']),
+        ('datasets', ['synthetic', 'ml-1m_clean', 'yelp_noisy']),
+        ('suites', ['default', 'ml-1m']),
+        ('schedules', ['binomial', 'cosine', 'linear', 'linear-var']),
+    ],
+)
+def test_list(what, expected):
+    result = call('list', what)
+    assert result.exit_code == 0
+    names = [line.split('  ')[0] for line in result.output.splitlines()]
+    assert set(expected) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['bench', 'defualt'], "Unknown suite 'defualt'. Did you mean 'default'"),
+        (['bench', '--models', 'EAS'], "Did you mean 'EASE'"),
+        (['bench', '--device', 'tpu'], "'--device' needs to be one of cpu"),
+        (['bench', '--seeds', '1,x'], 'needs integers separated by commas'),
+        (['bench', '--epochs', '0'], "'--epochs': 0 is not in the range"),
+        (['bench', '--data-root', '/no/such/folder'], 'does not exist'),
+        (['list', 'colours'], "'models', 'datasets', 'suites', 'schedules'"),
+        (['bnech'], "No such command 'bnech'"),
+    ],
+)
+def test_mistakes_exit_with_code_2(args, message):
+    result = call(*args)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+
+
+def test_unknown_suite_lists_all():
+    output = call('bench', 'zzz').output
+    assert all(name in output for name in suite_names())
+
+
+def test_missing_raw_files_say_where_to_put_them(tmp_path):
+    out = ['--out', str(tmp_path / 'out')]
+    result = call('bench', 'ml-1m', '--data-root', str(tmp_path), *out)
+    assert result.exit_code == 2
+    assert "has no folder 'ml-1m_clean'" in result.output
+    (tmp_path / 'ml-1m_clean').mkdir()
+    result = call('bench', 'ml-1m', '--data-root', str(tmp_path), *out)
+    assert result.exit_code == 2
+    assert 'train_list.npy' in result.output
+
+
+def test_bench_runs_resumes_and_plans(tmp_path, suite):
+    args = ['bench', suite, '--out', str(tmp_path / 'out'), '--seeds', '1']
+    plan = call(*args, '--dry-run')
+    assert plan.output.count('to run') == 2
+    assert not (tmp_path / 'out').exists()
+    result = call(*args)
+    assert result.exit_code == 0, result.output
+    assert 'MostPopular' in result.output
+    assert call(*args, '--dry-run').output.count('already there') == 2
+    more = call(*args[:-1], '1,2', '--models', 'DiffRec')
+    assert more.output.count('already there') == 1
+    lines = (tmp_path / 'out' / 'results.jsonl').read_text().splitlines()
+    assert [json.loads(line)['seed'] for line in lines] == [1, 1, 2]
+
+
+@pytest.mark.parametrize('stop', [signal.SIGKILL, signal.SIGINT])
+def test_stopped_bench_leaves_valid_results_and_goes_on(tmp_path, suite, stop):
+    out = tmp_path / 'out'
+    path = out / 'results.jsonl'
+    args = ['bench', suite, '--out', str(out), '--epochs', '400', '--models', 'DiffRec']
+    text = SUITE.replace('eval_every = 1', 'eval_every = 20\npatience = 400')
+    (tmp_path / 'small.toml').write_text(text)
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(
+        in_process(*args),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.time() + 100
+    while not path.exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(stop)
+    _, errors = process.communicate()
+    if stop == signal.SIGINT:
+        assert process.returncode == 130
+        assert b'the same command continues' in errors
+    done = [json.loads(line)['seed'] for line in path.read_text().splitlines()]
+    assert done in ([1], [1, 2])
+    again = subprocess.run(in_process(*args), env=environment, capture_output=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count(b'already there') == len(done)
+    seeds = [json.loads(line)['seed'] for line in path.read_text().splitlines()]
+    assert seeds == [1, 2, 3]
