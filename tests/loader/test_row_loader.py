@@ -32,3 +32,13 @@ def test_order_follows_the_seed():
     assert order(1) != order(2)
     plain = RowLoader(build(), batch_size=2)
     assert torch.cat([batch.user for batch in plain]).tolist() == list(range(7))
+
+
+def test_fabric_moves_a_batch_with_its_sparse_rows():
+    from lightning_fabric.utilities.apply_func import move_data_to_device
+
+    batch = next(iter(RowLoader(build(), batch_size=3)))
+    moved = move_data_to_device(batch, torch.device('meta'))
+    assert type(moved) is type(batch)
+    assert {moved.user.device.type, moved.rows.device.type} == {'meta'}
+    assert moved.rows.value.device.type == moved.rows.rowptr.device.type == 'meta'
