@@ -1,5 +1,5 @@
 from pyg_diffrec.models.base import Recommendation, Recommender, RowRecommender
-from pyg_diffrec.models.baselines import EASE, MostPopular
+from pyg_diffrec.models.baselines import EASE, MostPopular, Planted
 from pyg_diffrec.models.diffrec import DiffRec
 from pyg_diffrec.models.preset import preset, presets
 
@@ -8,6 +8,7 @@ MODELS = [
     'DiffRec',
     'EASE',
     'MostPopular',
+    'Planted',
 ]
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'EASE',
     'MODELS',
     'MostPopular',
+    'Planted',
     'Recommendation',
     'Recommender',
     'RowRecommender',

@@ -54,10 +54,10 @@ def masked_topk(
         if value is None:
             value, col = new_value, new_col
             continue
-        col, perm = torch.cat([col, new_col], dim=1).sort(dim=1)
-        value = torch.cat([value, new_value], dim=1).gather(1, perm)
+        # Equal scores of an earlier block have lower columns, and stay first.
+        value = torch.cat([value, new_value], dim=1)
         value, position = _stable_topk(value, min(k, value.size(1)))
-        col = col.gather(1, position)
+        col = torch.cat([col, new_col], dim=1).gather(1, position)
     assert value is not None
     return value, col
 

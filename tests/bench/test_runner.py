@@ -15,7 +15,7 @@ TABLE = {
     'datasets': [{'name': 'synthetic', 'num_users': 60, 'num_items': 50}],
     'models': [
         {'name': 'DiffRec', 'hidden_channels': [8], 'batch_size': 20},
-        {'name': 'EASE', 'grid': {'l2': [1.0, 1000.0, 30.0]}},
+        {'name': 'EASE', 'grid': {'l2': [1.0, 30.0, 1000.0]}},
         {'name': 'MostPopular'},
     ],
 }

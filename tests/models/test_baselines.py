@@ -3,7 +3,7 @@ import pytest
 import torch
 from toy import given_data, toy_data
 
-from pyg_diffrec.models import EASE, MostPopular
+from pyg_diffrec.models import EASE, MostPopular, Planted
 
 
 def test_ease_equals_a_regression_per_item():
@@ -38,3 +38,15 @@ def test_most_popular_counts_training_interactions_alone():
     assert model.popularity.tolist() == [1, 2, 0, 0]
     scores = model.score(torch.tensor([0, 1]), model.history)
     assert scores.tolist() == [[1, 2, 0, 0]] * 2
+
+
+def test_planted_scores_are_the_probabilities_of_the_data():
+    data = toy_data()
+    scores = Planted.from_data(data).score(torch.arange(60), None)
+    torch.testing.assert_close(scores.sum(1), torch.ones(60))
+    expected = data['user'].planted[7] @ data['item'].planted[3]
+    torch.testing.assert_close(scores[7, 3], expected)
+    with pytest.raises(
+        ValueError, match="needs a graph with a planted answer.*'given'"
+    ):
+        Planted.from_data(given_data([[0]], [[1]], [[2]], 3))

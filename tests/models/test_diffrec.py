@@ -3,7 +3,7 @@ import torch
 from toy import toy_data
 
 from pyg_diffrec.evaluation import evaluate
-from pyg_diffrec.models import DiffRec, MostPopular
+from pyg_diffrec.models import DiffRec, MostPopular, Planted
 from pyg_diffrec.training import fit
 from pyg_diffrec.typing import RowBatch
 from pyg_diffrec.utils import SparseRows
@@ -45,6 +45,11 @@ def test_noise_when_scoring_depends_on_user_and_seed_alone(options):
         return out if isinstance(out, torch.Tensor) else out.to_dense()
 
     torch.testing.assert_close(score(users)[1:2], score(users[1:2]))
+    same = model.history.index_select(torch.tensor([3, 3]))
+    with torch.no_grad():  # One history, two users: two noises.
+        out = model.score(torch.tensor([3, 4]), same)
+    out = out if isinstance(out, torch.Tensor) else out.to_dense()
+    assert (out[0] - out[1]).abs().max() > 1e-6
     first = score(users)
     model.noise_seed = 1
     assert (score(users) - first).abs().max() > 1e-6
@@ -88,12 +93,7 @@ def test_learns_the_planted_groups():
     fit(model, epochs=30, progress=False)
     popular = evaluate(MostPopular.from_data(data), data, 'test', ['Recall@10'])
     learned = evaluate(model, data, 'test', ['Recall@10'])
-
-    class Planted(torch.nn.Module):
-        def score(self, users, history):
-            return data['user'].planted[users] @ data['item'].planted.t()
-
-    best = evaluate(Planted(), data, 'test', ['Recall@10'])
+    best = evaluate(Planted.from_data(data), data, 'test', ['Recall@10'])
     share = (learned['Recall@10'] - popular['Recall@10']) / (
         best['Recall@10'] - popular['Recall@10']
     )

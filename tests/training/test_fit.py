@@ -158,6 +158,31 @@ def test_interrupted_and_resumed_run_ends_bit_identical(tmp_path):
     assert again[1].num_epochs == 14
 
 
+def test_best_weights_survive_the_interruption(tmp_path):
+    def resume(script, epochs):
+        model = Line()
+        return model, fit(
+            model,
+            epochs=epochs,
+            eval_every=1,
+            patience=None,
+            validate=scripted(script),
+            checkpoint=tmp_path / 'run.pt',
+            checkpoint_every=1,
+            resume=True,
+            progress=False,
+        )
+
+    resume([0.1, 0.9, 0.2], 3)
+    # The checkpoint says that three epochs were all: let it go on.
+    state = torch.load(tmp_path / 'run.pt', weights_only=True)
+    state['result']['finished'] = False
+    torch.save(state, tmp_path / 'run.pt')
+    model, result = resume([0.3, 0.4], 5)
+    assert (result.best_epoch, result.num_epochs) == (2, 5)
+    assert model.weight.item() == pytest.approx(3 * (1 - 0.8**4))
+
+
 def test_resume_refuses_what_it_cannot_use(tmp_path):
     path = tmp_path / 'run.pt'
     with pytest.raises(ValueError, match="resume=True needs a 'checkpoint'"):

@@ -1,7 +1,9 @@
 from pyg_diffrec.models.baselines.ease import EASE
 from pyg_diffrec.models.baselines.most_popular import MostPopular
+from pyg_diffrec.models.baselines.planted import Planted
 
 __all__ = [
     'EASE',
     'MostPopular',
+    'Planted',
 ]
