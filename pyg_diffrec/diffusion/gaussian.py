@@ -9,7 +9,9 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.diffusion import schedules, timestep_samplers, weighting
+from pyg_diffrec.diffusion import timestep_samplers
+from pyg_diffrec.diffusion import weighting as weightings
+from pyg_diffrec.diffusion.constants import diffusion_constants, resolve_betas
 from pyg_diffrec.diffusion.float64_module import Float64Module
 from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
 from pyg_diffrec.resolver import resolve
@@ -122,7 +124,7 @@ class GaussianDiffusion(Float64Module):
                 f"'prediction' needs to be 'x_start' or 'noise' in "
                 f"'{self.__class__.__name__}' (got '{prediction}')"
             )
-        betas = self._betas(schedule, num_timesteps, kwargs)
+        betas = resolve_betas(schedule, num_timesteps, **kwargs)
         self.num_timesteps = betas.numel()
         self.noise_free = bool((betas == 0).all())
         if self.noise_free and prediction == 'noise':
@@ -142,7 +144,10 @@ class GaussianDiffusion(Float64Module):
         self.schedule = schedule if isinstance(schedule, str) else 'custom'
         self.prediction = prediction
         self.weighting = weighting
-        self._register_constants(betas)
+        for name, value in diffusion_constants(betas).items():
+            self.register_buffer(name, value, persistent=False)
+        weigh = resolve(weighting, weightings, kind='weighting', suffix='_weights')
+        self.register_buffer('weights', weigh(betas, prediction), persistent=False)
         if isinstance(timestep_sampler, str):
             cls = resolve(
                 timestep_sampler,
@@ -161,52 +166,6 @@ class GaussianDiffusion(Float64Module):
     def reset_parameters(self) -> None:
         r"""Forgets the recorded losses."""
         self.timestep_sampler.reset_parameters()
-
-    @staticmethod
-    def _betas(
-        schedule: Union[str, Tensor],
-        num_timesteps: Optional[int],
-        kwargs: dict[str, float],
-    ) -> Tensor:
-        if isinstance(schedule, Tensor):
-            if schedule.dim() != 1 or schedule.numel() < 1:
-                raise ValueError(
-                    f"'schedule' needs shape [T] when it holds betas "
-                    f'(got {list(schedule.shape)})'
-                )
-            return schedule.to(torch.double)
-        if num_timesteps is None:
-            raise ValueError("'num_timesteps' is required with a named schedule")
-        function = resolve(
-            schedule, schedules, kind='schedule', suffix='_beta_schedule'
-        )
-        return function(num_timesteps, **kwargs)
-
-    def _register_constants(self, betas: Tensor) -> None:
-        alphas_cumprod = (1 - betas).cumprod(0)
-        previous = torch.cat([betas.new_ones(1), alphas_cumprod[:-1]])
-        variance = betas * (1 - previous) / (1 - alphas_cumprod)
-        # The variance at t = 0 is zero; its logarithm is never used for sampling.
-        positive = variance[1:2] if betas.numel() > 1 else betas
-        weights = resolve(
-            self.weighting, weighting, kind='weighting', suffix='_weights'
-        )(betas, self.prediction)
-        for name, value in {
-            'betas': betas,
-            'alphas_cumprod': alphas_cumprod,
-            'alphas_cumprod_prev': previous,
-            'posterior_mean_coef1': betas * previous.sqrt() / (1 - alphas_cumprod),
-            'posterior_mean_coef2': (1 - previous)
-            * (1 - betas).sqrt()
-            / (1 - alphas_cumprod),
-            'posterior_variance': variance,
-            'posterior_log_variance_clipped': torch.cat([positive, variance[1:]]).log(),
-            'sqrt_recip_alphas_cumprod': (1 / alphas_cumprod).sqrt(),
-            'sqrt_recipm1_alphas_cumprod': (1 / alphas_cumprod - 1).sqrt(),
-            'snr': alphas_cumprod / (1 - alphas_cumprod),
-            'weights': weights,
-        }.items():
-            self.register_buffer(name, value, persistent=False)
 
     def _check_timesteps(self, t: Tensor) -> None:
         if t.dtype != torch.long:

@@ -1,5 +1,6 @@
 from pyg_diffrec.training.checkpoint import load_checkpoint, save_checkpoint
-from pyg_diffrec.training.fit import FitResult, NonFiniteLossError, fit
+from pyg_diffrec.training.fit import fit
+from pyg_diffrec.training.run import FitResult, NonFiniteLossError
 
 __all__ = [
     'FitResult',
