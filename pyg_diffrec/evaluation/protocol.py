@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data import history_mask, interaction_rows, target_rows
+from pyg_diffrec.data import interaction_rows, target_rows
 from pyg_diffrec.typing import History, Split
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -95,7 +95,3 @@ class Protocol:
             f'{data["item"].num_nodes:,} items ranked, training and validation items '
             f'masked at test, users without relevant items {empty}'
         )
-
-    def num_history(self, data: HeteroData) -> int:
-        r"""The number of interactions in the test-time history."""
-        return int(history_mask(data, self.history).sum())
