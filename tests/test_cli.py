@@ -147,6 +147,8 @@ def test_stopped_bench_leaves_valid_results_and_goes_on(tmp_path, suite, stop):
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A test run in the background of a shell inherits an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.time() + 100
     while not path.exists() and process.poll() is None and time.time() < deadline:
