@@ -148,12 +148,17 @@ def list_(what: str) -> None:
 
 
 def _models() -> list[str]:
-    from pyg_diffrec.models import MODELS, presets
+    from pyg_diffrec.models import MODELS, VARIANTS, presets
 
     lines = []
-    for name in MODELS:
-        found = ', '.join(presets(name))
-        lines.append(f'{name}  (presets: {found})' if found else name)
+    for name in [*MODELS, *VARIANTS]:
+        notes = []
+        if name in VARIANTS:
+            base, args = VARIANTS[name]
+            notes.append(f'{base} with {args}')
+        if presets(name):
+            notes.append(f'presets: {", ".join(presets(name))}')
+        lines.append(f'{name}  ({"; ".join(notes)})' if notes else name)
     return lines
 
 

@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob('*.py'))
 ALLOWED = {
     'bench': 'datasets evaluation models resolver training utils',
     'cli': 'bench diffusion models resolver',
-    'data': 'typing utils',
+    'data': 'resolver typing utils',
     'datasets': 'data transforms typing utils',
     'diffusion': 'resolver typing',
     'evaluation': 'data resolver typing utils',

@@ -9,7 +9,7 @@ from typing import Any, Iterator, Optional, Sequence
 from pyg_diffrec import models
 from pyg_diffrec.bench.data import check_dataset
 from pyg_diffrec.evaluation import Protocol, parse_metric
-from pyg_diffrec.models import MODELS, preset
+from pyg_diffrec.models import MODELS, VARIANTS, preset
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.utils.toml import read_toml
 
@@ -193,10 +193,13 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
     for table in tables:
         table = dict(table)
         name = table.pop('name', None)
-        if name not in MODELS:
-            raise ValueError(unknown(f'model in {where}', str(name), MODELS))
+        if name not in [*MODELS, *VARIANTS]:
+            choices = [*MODELS, *VARIANTS]
+            raise ValueError(unknown(f'model in {where}', str(name), choices))
         label, grid = table.pop('label', name), table.pop('grid', {})
-        args = preset(name, table.pop('preset')) if 'preset' in table else {}
+        values = preset(name, table.pop('preset')) if 'preset' in table else {}
+        name, args = VARIANTS.get(name, (name, {}))
+        args = {**args, **values}
         parameters = inspect.signature(getattr(models, name).__init__).parameters
         allowed = [key for key in parameters if key not in ('self', 'num_items')]
         _check_keys({**table, **grid}, allowed, f"model '{label}' of {where}")

@@ -6,11 +6,25 @@ from pyg_diffrec.data.interactions import (
     target_rows,
 )
 from pyg_diffrec.data.schema import validate
+from pyg_diffrec.data.temporal import (
+    ExponentialTemporalWeight,
+    HyperbolicTemporalWeight,
+    LinearTemporalWeight,
+    TemporalWeight,
+    is_time_ordered,
+    resolve_temporal,
+)
 
 __all__ = [
+    'ExponentialTemporalWeight',
+    'HyperbolicTemporalWeight',
+    'LinearTemporalWeight',
+    'TemporalWeight',
     'USER_ITEM',
     'history_mask',
     'interaction_rows',
+    'is_time_ordered',
+    'resolve_temporal',
     'split_mask',
     'target_rows',
     'validate',

@@ -18,7 +18,7 @@ from pyg_diffrec.datasets.base import InteractionDataset
 Roles = Literal['published', 'chronological']
 
 # Raised whenever the processed graph changes, so that no older file is reused.
-LAYOUT = 1
+LAYOUT = 2
 
 
 def _read_pairs(path: str) -> Tensor:
@@ -75,7 +75,7 @@ class DiffRecDataset(InteractionDataset):
     files. There the graph has no :obj:`split_order`, and the interactions are
     stored in the order that :obj:`roles` assumes: training, validation, test.
 
-    The graph also holds :obj:`name` and :obj:`roles`. The numbers of users and
+    The graph also holds :obj:`name`, :obj:`roles` and :obj:`time_ordered`. The numbers of users and
     items are one more than the largest in the three files.
 
     Args:
@@ -220,6 +220,7 @@ class DiffRecDataset(InteractionDataset):
         for i, split in enumerate(order):
             data[USER_ITEM][f'{split}_mask'] = code == i
         data.name, data.roles, data.split_order = self.name, self.roles, split_order
+        data.time_ordered = True  # Within a user and a file, for all datasets.
         validate(data)
 
         if self.pre_transform is not None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 from pyg_diffrec.models.base import Recommendation, Recommender, RowRecommender
 from pyg_diffrec.models.baselines import EASE, MostPopular, Planted
 from pyg_diffrec.models.diffrec import DiffRec
@@ -11,6 +13,11 @@ MODELS = [
     'Planted',
 ]
 
+#: Models by another name: the model, and the arguments that make it the other one.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    'TDiffRec': ('DiffRec', {'temporal': 'linear'}),
+}
+
 __all__ = [
     'DiffRec',
     'EASE',
@@ -20,6 +27,7 @@ __all__ = [
     'Recommendation',
     'Recommender',
     'RowRecommender',
+    'VARIANTS',
     'preset',
     'presets',
 ]

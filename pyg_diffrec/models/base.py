@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data import interaction_rows, validate
+from pyg_diffrec.data import (
+    TemporalWeight,
+    interaction_rows,
+    is_time_ordered,
+    resolve_temporal,
+    validate,
+)
+from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.typing import Phase
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
@@ -160,7 +167,32 @@ class Recommender(torch.nn.Module):
 
 class RowRecommender(Recommender):
     r"""An abstract class for models that score items from a row of interactions
-    alone, and so serve users never seen in training."""
+    alone, and so serve users never seen in training.
+
+    Args:
+        num_items (int): The number of items :math:`I`.
+        temporal (str or dict or TemporalWeight, optional): How much recent
+            interactions of a row count more, see
+            :meth:`pyg_diffrec.data.resolve_temporal`. (default: :obj:`None`)
+    """
+
+    def __init__(self, num_items: int, temporal: Optional[Temporal] = None) -> None:
+        super().__init__(num_items)
+        self.temporal: Optional[TemporalWeight] = resolve_temporal(temporal)
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Recommender':
+        if kwargs.get('temporal') is not None and not is_time_ordered(data):
+            raise ValueError(
+                f"'temporal' weights of '{cls.__name__}' need interactions in time "
+                f"order: give the graph their 'time', or split it by "
+                f"'TemporalSplit' if they are stored in that order"
+            )
+        return super().from_data(data, **kwargs)
+
+    def weigh(self, rows: SparseRows) -> SparseRows:
+        r"""The rows with their temporal weights, if the model has any."""
+        return rows if self.temporal is None else self.temporal(rows)
 
     def recommend_rows(
         self,
@@ -172,7 +204,7 @@ class RowRecommender(Recommender):
 
         Args:
             rows (SparseRows or list): The interactions :math:`(B, I)`, or one list
-                of items per user.
+                of items per user; oldest first where time matters.
             k (int): The length of a list.
             batch_size (int, optional): The number of users scored at once; it does
                 not change the result. (default: :obj:`1024`)

@@ -3,6 +3,7 @@ from typing import Any, Literal, Optional, Sequence, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.diffusion.gaussian import GaussianDiffusion
 from pyg_diffrec.loader.row_loader import RowLoader
 from pyg_diffrec.models.base import RowRecommender
@@ -64,6 +65,9 @@ class DiffRec(RowRecommender):
             (default: :obj:`0.0`)
         batch_size (int, optional): The number of users per training batch.
             (default: :obj:`400`)
+        temporal (str or dict or TemporalWeight, optional): Weights of recent
+            interactions, on which the model is trained and from which it scores:
+            :obj:`'linear'` is T-DiffRec. (default: :obj:`None`)
 
     Shapes:
         - **history:** interaction rows :math:`(B, I)`
@@ -108,8 +112,9 @@ class DiffRec(RowRecommender):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         batch_size: int = 400,
+        temporal: Optional[Temporal] = None,
     ) -> None:
-        super().__init__(num_items)
+        super().__init__(num_items, temporal)
         bounds = {}
         if schedule in ('linear', 'linear-var'):
             bounds = {
@@ -162,7 +167,7 @@ class DiffRec(RowRecommender):
                 f"'{self.__class__.__name__}' has no interactions to train on: build "
                 f"it with 'from_data', or call 'fit_history' first"
             )
-        loader = RowLoader(self.history, self.batch_size, shuffle=True)
+        loader = RowLoader(self.weigh(self.history), self.batch_size, shuffle=True)
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
@@ -197,7 +202,7 @@ class DiffRec(RowRecommender):
         if path not in ('hidden', 'dense'):
             raise ValueError(f"'path' needs to be 'hidden' or 'dense' (got '{path}')")
         dtype = self.denoiser.weight.dtype
-        rows = history.to(dtype=dtype)
+        rows = self.weigh(history.to(dtype=dtype))
 
         def noise(step: int) -> Tensor:
             return counter_normal(self.noise_seed, step, users, self.num_items, dtype)

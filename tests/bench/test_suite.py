@@ -39,6 +39,19 @@ def test_grid_and_preset():
     assert (diffrec.args['lr'], diffrec.args['num_timesteps']) == (0.5, 40)
 
 
+def test_variant_is_its_model_with_other_arguments():
+    suite = parse(
+        models=[
+            {'name': 'TDiffRec'},
+            {'name': 'TDiffRec', 'label': 'b', 'temporal': {'form': 'hyperbolic'}},
+        ]
+    )
+    first, second = suite.models
+    assert (first.name, first.label) == ('DiffRec', 'TDiffRec')
+    assert first.args == {'temporal': 'linear'}
+    assert second.args == {'temporal': {'form': 'hyperbolic'}}
+
+
 def test_override():
     suite = load_suite('default').override(seeds=[4, 5], models=['diffrec'], epochs=3)
     assert [(run.model.label, run.seed) for run in plan(suite)] == [

@@ -1,13 +1,21 @@
 import pytest
 
 from pyg_diffrec import models
-from pyg_diffrec.models import MODELS, preset, presets
+from pyg_diffrec.models import MODELS, VARIANTS, preset, presets
 
 
 @pytest.mark.parametrize('name', MODELS)
 def test_every_preset_builds_its_model(name):
     for values in presets(name).values():
         getattr(models, name)(20, **values)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_every_preset_of_a_variant_builds_its_model(name):
+    base, args = VARIANTS[name]
+    assert presets(name)
+    for values in presets(name).values():
+        assert getattr(models, base)(20, **{**args, **values}).temporal is not None
 
 
 def test_authors_settings_of_ml_1m():

@@ -5,6 +5,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -38,6 +39,9 @@ class EASE(RowRecommender):
             (default: :obj:`500.0`)
         memory_limit (int, optional): The bytes the solution may take; what the
             machine has available if :obj:`None`. (default: :obj:`None`)
+        temporal (str or dict or TemporalWeight, optional): Weights of recent
+            interactions in the rows that are scored; the solution itself is that of
+            unweighted rows. (default: :obj:`None`)
 
     Shapes:
         - **history:** interaction rows :math:`(B, I)`
@@ -56,9 +60,13 @@ class EASE(RowRecommender):
     weight: Tensor
 
     def __init__(
-        self, num_items: int, l2: float = 500.0, memory_limit: Optional[int] = None
+        self,
+        num_items: int,
+        l2: float = 500.0,
+        memory_limit: Optional[int] = None,
+        temporal: Optional[Temporal] = None,
     ) -> None:
-        super().__init__(num_items)
+        super().__init__(num_items, temporal)
         if l2 <= 0:
             raise ValueError(
                 f"'l2' needs to be positive in '{self.__class__.__name__}' (got {l2})"
@@ -98,7 +106,7 @@ class EASE(RowRecommender):
             )
 
     def score(self, users: Tensor, history: SparseRows) -> Any:
-        return history.matmul(self.weight)
+        return self.weigh(history).matmul(self.weight)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.num_items}, l2={self.l2})'
