@@ -200,8 +200,7 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
         values = preset(name, table.pop('preset')) if 'preset' in table else {}
         name, args = VARIANTS.get(name, (name, {}))
         args = {**args, **values}
-        parameters = inspect.signature(getattr(models, name).__init__).parameters
-        allowed = [key for key in parameters if key not in ('self', 'num_items')]
+        allowed = _hyper_parameters(getattr(models, name))
         _check_keys({**table, **grid}, allowed, f"model '{label}' of {where}")
         for key, values in grid.items():
             if not isinstance(values, list) or not values:
@@ -217,6 +216,20 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
                 f"Two models are called '{label}' in {where}: give one a 'label'"
             )
     return specs
+
+
+def _hyper_parameters(cls: Any) -> list[str]:
+    r"""The arguments that a suite may give a model: those of its constructor and of
+    its :meth:`from_data`."""
+    found = dict(inspect.signature(cls.from_data).parameters)
+    for base in cls.__mro__:  # Constructors pass further arguments on to their base.
+        if '__init__' in vars(base):
+            parameters = inspect.signature(base.__init__).parameters
+            found.update(parameters)
+            if 'kwargs' not in parameters:
+                break
+    others = ('self', 'num_items', 'num_users', 'data', 'kwargs')
+    return [key for key in found if key not in others]
 
 
 def _parse_protocols(table: dict[str, Any], where: str) -> list[Protocol]:

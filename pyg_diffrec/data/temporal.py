@@ -12,7 +12,16 @@ from pyg_diffrec.utils.sparse import SparseRows
 
 
 class TemporalWeight:
-    r"""Maps interaction rows in time order to weighted rows, user by user."""
+    r"""An abstract class for maps from interaction rows in time order to weighted
+    rows, user by user.
+
+    Args:
+        rescale (bool, optional): Whether the weights of a user are scaled to a mean
+            of one, so that a row keeps its mass. (default: :obj:`False`)
+    """
+
+    def __init__(self, rescale: bool = False) -> None:
+        self.rescale = rescale
 
     def __call__(self, rows: SparseRows) -> SparseRows:
         r"""Multiplies the values of the rows by their weights.
@@ -24,6 +33,8 @@ class TemporalWeight:
         index = torch.arange(rows.nnz, device=rows.device)
         position = index - rows.rowptr[rows.row]
         weight = self.weight(position, count)
+        if self.rescale:
+            weight = weight * count / rows.row_sum(weight)[rows.row]
         return rows.with_value(rows.value * weight.to(rows.dtype))
 
     def weight(self, position: Tensor, count: Tensor) -> Tensor:
@@ -32,7 +43,11 @@ class TemporalWeight:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        args = ', '.join(f'{key}={value}' for key, value in vars(self).items())
+        args = ', '.join(
+            f'{key}={value}'
+            for key, value in vars(self).items()
+            if key != 'rescale' or value
+        )
         return f'{self.__class__.__name__}({args})'
 
 
@@ -50,6 +65,8 @@ class LinearTemporalWeight(TemporalWeight):
     Args:
         w_min (float, optional): The weight of the oldest. (default: :obj:`0.1`)
         w_max (float, optional): The weight of the latest. (default: :obj:`1.0`)
+        rescale (bool, optional): See :class:`TemporalWeight`.
+            (default: :obj:`False`)
 
     Raises:
         ValueError: If not :math:`0 < w_{\min} \le w_{\max}`.
@@ -59,7 +76,10 @@ class LinearTemporalWeight(TemporalWeight):
         code then stores explicit zeros, which it no longer masks. It is refused.
     """
 
-    def __init__(self, w_min: float = 0.1, w_max: float = 1.0) -> None:
+    def __init__(
+        self, w_min: float = 0.1, w_max: float = 1.0, rescale: bool = False
+    ) -> None:
+        super().__init__(rescale)
         if not 0 < w_min <= w_max:
             raise ValueError(
                 f"'w_min' and 'w_max' need 0 < w_min <= w_max in "
@@ -84,6 +104,8 @@ class ExponentialTemporalWeight(TemporalWeight):
 
     Args:
         half_life (float, optional): In interactions. (default: :obj:`5.0`)
+        rescale (bool, optional): See :class:`TemporalWeight`.
+            (default: :obj:`False`)
 
     Raises:
         ValueError: If :obj:`half_life` is not positive.
@@ -93,7 +115,8 @@ class ExponentialTemporalWeight(TemporalWeight):
         lifted to it, so that no interaction is dropped.
     """
 
-    def __init__(self, half_life: float = 5.0) -> None:
+    def __init__(self, half_life: float = 5.0, rescale: bool = False) -> None:
+        super().__init__(rescale)
         if half_life <= 0:
             raise ValueError(
                 f"'half_life' needs to be positive in '{self.__class__.__name__}' "
@@ -118,12 +141,15 @@ class HyperbolicTemporalWeight(TemporalWeight):
     Args:
         h (float, optional): The age at which the weight is one half, in
             interactions. (default: :obj:`2.0`)
+        rescale (bool, optional): See :class:`TemporalWeight`.
+            (default: :obj:`False`)
 
     Raises:
         ValueError: If :obj:`h` is not positive.
     """
 
-    def __init__(self, h: float = 2.0) -> None:
+    def __init__(self, h: float = 2.0, rescale: bool = False) -> None:
+        super().__init__(rescale)
         if h <= 0:
             raise ValueError(
                 f"'h' needs to be positive in '{self.__class__.__name__}' (got {h})"

@@ -52,9 +52,16 @@ def _unpack(archive: str, folder: str) -> None:
     raise RuntimeError(f"Could not unpack '{archive}' ({failures or 'no tool'})")
 
 
-def extract(archive: str, scratch: str, names: Sequence[str], destination: str) -> None:
+def extract(
+    archive: str,
+    scratch: str,
+    names: Sequence[str],
+    destination: str,
+    optional: Sequence[str] = (),
+) -> None:
     r"""Unpacks :obj:`archive` inside :obj:`scratch`, an empty folder on the same
-    file system as :obj:`destination`, and moves the files :obj:`names` there.
+    file system as :obj:`destination`, and moves the files :obj:`names` there, and
+    those of :obj:`optional` that it holds.
 
     Raises:
         RuntimeError: If no tool could unpack the archive, or it does not hold
@@ -64,12 +71,14 @@ def extract(archive: str, scratch: str, names: Sequence[str], destination: str) 
     _unpack(archive, scratch)
     inside = os.path.join(os.path.realpath(scratch), '')
     found = {}
-    for name in names:
+    for name in [*names, *optional]:
         paths = [
             os.path.join(folder, name)
             for folder, _, files in os.walk(scratch, followlinks=False)
             if name in files
         ]
+        if not paths and name in optional:
+            continue
         if len(paths) != 1:
             raise RuntimeError(
                 f"'{os.path.basename(archive)}' needs to hold one '{name}' "

@@ -17,6 +17,9 @@ from pyg_diffrec.datasets.base import InteractionDataset
 
 Roles = Literal['published', 'chronological']
 
+# Item embeddings that come with some of the datasets.
+EMBEDDING = 'item_emb.npy'
+
 # Raised whenever the processed graph changes, so that no older file is reused.
 LAYOUT = 2
 
@@ -47,6 +50,24 @@ def _read_pairs(path: str) -> Tensor:
     return torch.from_numpy(pairs)
 
 
+def _read_embedding(path: str, num_items: int) -> Tensor:
+    expected = f'a float array of shape [{num_items}, *], one row per item'
+    try:
+        embedding = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"'{path}' is truncated or no '.npy' file of numbers: expected {expected} "
+            f"(got '{error}')"
+        ) from error
+    fits = embedding.ndim == 2 and embedding.shape[0] == num_items
+    if not fits or not np.issubdtype(embedding.dtype, np.floating):
+        raise ValueError(
+            f"'{path}': expected {expected} (got {embedding.dtype} of shape "
+            f'{list(embedding.shape)}); remove the file to do without it'
+        )
+    return torch.from_numpy(embedding).float()
+
+
 def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b''.join(parts)).hexdigest()[:16]
 
@@ -75,8 +96,11 @@ class DiffRecDataset(InteractionDataset):
     files. There the graph has no :obj:`split_order`, and the interactions are
     stored in the order that :obj:`roles` assumes: training, validation, test.
 
-    The graph also holds :obj:`name`, :obj:`roles` and :obj:`time_ordered`. The numbers of users and
-    items are one more than the largest in the three files.
+    Where :obj:`item_emb.npy` lies beside them, its rows become
+    :obj:`data['item'].embedding`, by which L-DiffRec clusters the items.
+
+    The graph also holds :obj:`name`, :obj:`roles` and :obj:`time_ordered`. The
+    numbers of users and items are one more than the largest in the three files.
 
     Args:
         root (str): The folder for :obj:`<name>/processed`, and for
@@ -165,7 +189,8 @@ class DiffRecDataset(InteractionDataset):
     @property
     def processed_file_names(self) -> str:
         if self._raw_digest is None and not self._missing():
-            self._raw_digest = _digest(*map(self._raw_bytes, self.raw_file_names))
+            names = [*self.raw_file_names, *self._optional()]
+            self._raw_digest = _digest(*map(self._raw_bytes, names))
         if self._raw_digest is not None:
             return self._processed_name(self._raw_digest)
         processed = self._processed_without_raw()
@@ -190,7 +215,9 @@ class DiffRecDataset(InteractionDataset):
                 ) from error
             try:
                 scratch = os.path.join(folder, 'unpacked')
-                extract(archive, scratch, self.raw_file_names, self.raw_dir)
+                extract(
+                    archive, scratch, self.raw_file_names, self.raw_dir, [EMBEDDING]
+                )
             except RuntimeError as error:
                 raise RuntimeError(f'{error}: {self._what_to_do()}') from error
 
@@ -222,6 +249,9 @@ class DiffRecDataset(InteractionDataset):
         data.name, data.roles, data.split_order = self.name, self.roles, split_order
         data.time_ordered = True  # Within a user and a file, for all datasets.
         validate(data)
+        for name in self._optional():
+            path = os.path.join(self.raw_dir, name)
+            data['item'].embedding = _read_embedding(path, data['item'].num_nodes)
 
         if self.pre_transform is not None:
             data = self.pre_transform(data)
@@ -238,6 +268,10 @@ class DiffRecDataset(InteractionDataset):
                 f"'{self.raw_dir}' does not hold {missing}: {self._what_to_do()}"
             )
         self.download()
+
+    def _optional(self) -> list[str]:
+        path = os.path.join(self.raw_dir, EMBEDDING)
+        return [EMBEDDING] if os.path.isfile(path) else []
 
     def _missing(self) -> list[str]:
         paths = zip(self.raw_file_names, self.raw_paths, strict=True)

@@ -1,26 +1,34 @@
 from typing import Any
 
 from pyg_diffrec.models.base import Recommendation, Recommender, RowRecommender
-from pyg_diffrec.models.baselines import EASE, MostPopular, Planted
+from pyg_diffrec.models.baselines import EASE, MFBPR, LightGCN, MostPopular, Planted
 from pyg_diffrec.models.diffrec import DiffRec
+from pyg_diffrec.models.l_diffrec import LDiffRec
 from pyg_diffrec.models.preset import preset, presets
 
 #: Models that a suite may name.
 MODELS = [
     'DiffRec',
     'EASE',
+    'LDiffRec',
+    'LightGCN',
+    'MFBPR',
     'MostPopular',
     'Planted',
 ]
 
 #: Models by another name: the model, and the arguments that make it the other one.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    'LTDiffRec': ('LDiffRec', {'temporal': 'linear'}),
     'TDiffRec': ('DiffRec', {'temporal': 'linear'}),
 }
 
 __all__ = [
     'DiffRec',
     'EASE',
+    'LDiffRec',
+    'LightGCN',
+    'MFBPR',
     'MODELS',
     'MostPopular',
     'Planted',

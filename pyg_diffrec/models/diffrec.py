@@ -68,6 +68,8 @@ class DiffRec(RowRecommender):
         temporal (str or dict or TemporalWeight, optional): Weights of recent
             interactions, on which the model is trained and from which it scores:
             :obj:`'linear'` is T-DiffRec. (default: :obj:`None`)
+        temporal_training (bool, optional): Whether training uses them too, or
+            scoring alone. (default: :obj:`True`)
 
     Shapes:
         - **history:** interaction rows :math:`(B, I)`
@@ -113,6 +115,7 @@ class DiffRec(RowRecommender):
         weight_decay: float = 0.0,
         batch_size: int = 400,
         temporal: Optional[Temporal] = None,
+        temporal_training: bool = True,
     ) -> None:
         super().__init__(num_items, temporal)
         bounds = {}
@@ -155,6 +158,7 @@ class DiffRec(RowRecommender):
         self.lr = lr
         self.weight_decay = weight_decay
         self.batch_size = batch_size
+        self.temporal_training = temporal_training
 
     def reset_parameters(self) -> None:
         r"""Draws new weights and forgets the loss history."""
@@ -167,7 +171,8 @@ class DiffRec(RowRecommender):
                 f"'{self.__class__.__name__}' has no interactions to train on: build "
                 f"it with 'from_data', or call 'fit_history' first"
             )
-        loader = RowLoader(self.weigh(self.history), self.batch_size, shuffle=True)
+        rows = self.weigh(self.history) if self.temporal_training else self.history
+        loader = RowLoader(rows, self.batch_size, shuffle=True)
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )

@@ -1,13 +1,25 @@
+from pyg_diffrec.nn.clustering import cluster_items
+from pyg_diffrec.nn.conv import BipartiteLGConv
 from pyg_diffrec.nn.denoisers import Denoiser, MLPDenoiser, RowMLPDenoiser
+from pyg_diffrec.nn.encoders import ClusteredVAE, LightGCNEncoder
+from pyg_diffrec.nn.losses import bpr_loss, multinomial_loss
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.rows import AffineRows
+from pyg_diffrec.nn.sparse_linear import SparseLinear
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
 
 __all__ = [
     'AffineRows',
+    'BipartiteLGConv',
+    'ClusteredVAE',
     'Denoiser',
+    'LightGCNEncoder',
     'LinearReadout',
     'MLPDenoiser',
     'RowMLPDenoiser',
     'SinusoidalTimeEmbedding',
+    'SparseLinear',
+    'bpr_loss',
+    'cluster_items',
+    'multinomial_loss',
 ]

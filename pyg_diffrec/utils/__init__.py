@@ -1,9 +1,11 @@
 from pyg_diffrec.utils.counter_noise import counter_normal
+from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.scatter import segment_sum
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
 __all__ = [
+    'BipartiteAdj',
     'SparseRows',
     'counter_normal',
     'masked_topk',

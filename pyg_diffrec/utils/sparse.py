@@ -142,6 +142,16 @@ class SparseRows:
             rowptr, self.col[entry], self.value[entry], num_cols=self.num_cols
         )
 
+    def select_columns(self, index: Tensor) -> 'SparseRows':
+        r"""Returns the columns :obj:`index`, numbered anew in that order, of all
+        rows; entries of a row keep their order."""
+        position = self.col.new_full((self.num_cols,), -1)
+        position[index] = torch.arange(index.numel(), device=self.device)
+        col = position[self.col]
+        keep = col >= 0
+        rowptr = F.pad(segment_sum(keep.long(), self.rowptr).cumsum(0), (1, 0))
+        return SparseRows(rowptr, col[keep], self.value[keep], num_cols=index.numel())
+
     def to_dense(self) -> Tensor:
         r"""Returns the rows as a dense :math:`(B, I)` tensor."""
         out = self.value.new_zeros(self.shape)

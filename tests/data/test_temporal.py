@@ -51,6 +51,10 @@ def test_weights_by_hand():
     assert half.value.tolist() == [0.25, 0.5, 1.0, 1.0]
     hyperbolic = HyperbolicTemporalWeight(h=2.0)(rows)
     assert hyperbolic.value.tolist() == [1 / 2, 1 / 1.5, 1.0, 1.0]
+    kept = HyperbolicTemporalWeight(h=2.0, rescale=True)(rows)
+    assert kept.row_sum().tolist() == pytest.approx([3, 0, 1])
+    ratio = kept.value[:3] / hyperbolic.value[:3]
+    assert ratio.tolist() == pytest.approx([3 / (1 / 2 + 1 / 1.5 + 1)] * 3)
     twice = LinearTemporalWeight(0.5, 1.0)(linear.with_value(linear.value * 2))
     assert twice.value.tolist() == [0.5, 1.125, 2.0, 0.5]
 
@@ -65,6 +69,8 @@ def test_resolve():
     assert resolve_temporal('linear').w_min == 0.1
     weight = resolve_temporal({'form': 'hyperbolic', 'h': 7.0})
     assert repr(weight) == 'HyperbolicTemporalWeight(h=7.0)'
+    scaled = resolve_temporal({'form': 'linear', 'rescale': True})
+    assert repr(scaled) == 'LinearTemporalWeight(rescale=True, w_min=0.1, w_max=1.0)'
     assert resolve_temporal(weight) is weight
     with pytest.raises(
         ValueError, match="temporal form 'lineal'. Did you mean 'linear'"

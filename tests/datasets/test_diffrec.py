@@ -200,14 +200,17 @@ def archive(tmp_path, monkeypatch):
     return contents
 
 
-def test_download_takes_three_files_and_nothing_else(tmp_path, archive):
-    np.save(archive / 'ml-1m_clean' / 'item_emb.npy', np.zeros(3))
+def test_download_takes_known_files_and_nothing_else(tmp_path, archive):
+    np.save(archive / 'ml-1m_clean' / 'other.npy', np.zeros(3))
+    np.save(archive / 'ml-1m_clean' / 'item_emb.npy', np.ones((6, 2)))
     (archive / 'run.sh').write_text('exit 1')
     dataset = DiffRecDataset(str(tmp_path / 'root'), 'ml-1m_clean')
     assert masks(dataset[0]) == 'ttevtteev'
+    assert dataset[0]['item'].embedding.sum() == 12
     home = tmp_path / 'root' / 'ml-1m_clean'
     assert sorted(os.listdir(home)) == ['processed', 'raw']
-    assert sorted(os.listdir(home / 'raw')) == sorted(f'{name}.npy' for name in FILES)
+    names = [*FILES, 'item_emb']
+    assert sorted(os.listdir(home / 'raw')) == sorted(f'{name}.npy' for name in names)
 
 
 def test_download_refuses_links_and_ambiguous_archives(tmp_path, archive):
@@ -285,3 +288,25 @@ def test_real_files(tmp_path, name, num_items, num_edges):
     user = store.edge_index[0]
     assert bool((user[1:] >= user[:-1]).all())
     assert bool(((code[1:] >= code[:-1]) | (user[1:] > user[:-1])).all())
+
+
+def test_item_embeddings_beside_the_lists_are_read(tmp_path):
+    raw = tmp_path / 'raw'
+    raw.mkdir()
+    for name, item in (('train', 0), ('valid', 1), ('test', 2)):
+        np.save(raw / f'{name}_list.npy', np.array([[0, item]]))
+
+    def load():
+        root = str(tmp_path / 'root')
+        return DiffRecDataset(root, 'ml-1m_clean', raw_dir=str(raw))[0]
+
+    assert 'embedding' not in load()['item']
+    embedding = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.save(raw / 'item_emb.npy', embedding)
+    assert load()['item'].embedding.tolist() == embedding.tolist()
+    np.save(raw / 'item_emb.npy', embedding[:2])
+    with pytest.raises(ValueError, match=r'item_emb.npy.*\[3, \*\].*got float32 of'):
+        load()
+    (raw / 'item_emb.npy').write_bytes(b'nonsense')
+    with pytest.raises(ValueError, match='item_emb.npy.*is truncated or no'):
+        load()

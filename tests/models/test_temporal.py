@@ -38,6 +38,9 @@ def test_diffrec_trains_on_weighted_rows_and_ease_does_not():
     batch = next(iter(model.phases()[0].loader))
     assert batch.rows.value.min() == pytest.approx(0.1)
     assert model.history.value.min() == 1
+    model.temporal_training = False
+    batch = next(iter(model.phases()[0].loader))
+    assert batch.rows.value.min() == 1
     plain, weighted = EASE.from_data(data), EASE.from_data(data, temporal=TEMPORAL)
     assert torch.equal(plain.weight, weighted.weight)
     users = torch.arange(60)

@@ -40,6 +40,14 @@ def test_index_select_repeats_and_reorders(rows):
     assert rows.index_select(torch.tensor([], dtype=torch.long)).shape == (0, 4)
 
 
+def test_select_columns_numbers_them_anew(rows):
+    out = rows.select_columns(torch.tensor([3, 0]))
+    assert out.to_dense().tolist() == [[0, 2], [0, 0], [5, 0]]
+    assert rows.select_columns(torch.tensor([1])).to_dense().tolist() == [[0]] * 3
+    both = rows.select_columns(torch.tensor([0, 2]))
+    assert both.col.tolist() == [1, 0]
+
+
 def test_products_equal_the_dense_ones(rows):
     other = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
     expected = rows.to_dense() @ other

@@ -1,9 +1,13 @@
 from pyg_diffrec.models.baselines.ease import EASE
+from pyg_diffrec.models.baselines.light_gcn import LightGCN
+from pyg_diffrec.models.baselines.mf_bpr import MFBPR
 from pyg_diffrec.models.baselines.most_popular import MostPopular
 from pyg_diffrec.models.baselines.planted import Planted
 
 __all__ = [
     'EASE',
+    'LightGCN',
+    'MFBPR',
     'MostPopular',
     'Planted',
 ]

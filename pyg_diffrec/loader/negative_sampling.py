@@ -1,0 +1,138 @@
+r"""Negative items for pairwise losses, drawn exactly and without rejection."""
+
+from typing import Literal, Optional, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_diffrec.utils.sparse import SparseRows
+
+NegativeMethod = Literal['uniform', 'popularity']
+
+
+class NegativeSampler:
+    r"""Draws items that a user has not interacted with.
+
+    .. math::
+        P(j \mid u) = \frac{w_j}{\sum_{i \notin S_u} w_i} \quad (j \notin S_u),
+        \qquad w_j = 1 \text{ or } |\{v : j \in S_v\}|
+
+    as in the `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1205.2618>`_ paper for :math:`w_j = 1`. A point is drawn
+    on the mass that the user's positives leave, and shifted past the mass of all
+    positives before it: no draw is ever rejected, so a batch costs one search per
+    entry, however dense a user's row is.
+
+    Args:
+        history (SparseRows): The known positives :math:`(U, I)`.
+        method (str, optional): :obj:`'uniform'`, or :obj:`'popularity'` for items
+            in proportion to their number of interactions, never one without any.
+            (default: :obj:`'uniform'`)
+
+    Shapes:
+        - **user:** :math:`(B)`, int64; a user may occur several times
+        - **output:** one item per entry of :obj:`user` :math:`(B)`, int64
+
+    Raises:
+        ValueError: If :obj:`method` is unknown, a user lies outside
+            :math:`[0, U)`, or has interacted with every item that can be drawn.
+        TypeError: If :obj:`user` is not int64.
+    """
+
+    def __init__(self, history: SparseRows, method: NegativeMethod = 'uniform') -> None:
+        if method not in get_args(NegativeMethod):
+            raise ValueError(
+                f"'method' needs to be one of {list(get_args(NegativeMethod))} in "
+                f"'{self.__class__.__name__}' (got '{method}')"
+            )
+        num_items, rowptr = history.num_cols, history.rowptr
+        self.method = method
+        self.num_users = history.num_rows
+        self.rowptr = rowptr
+        if method == 'uniform':
+            weight = torch.ones(num_items, dtype=torch.long, device=history.device)
+        else:
+            weight = torch.bincount(history.col, minlength=num_items)
+        # Item i takes the points [end[i] - weight[i], end[i]) of [0, total).
+        self.end = weight.cumsum(0)
+        total = int(self.end[-1]) if num_items > 0 else 0
+
+        row = history.row
+        col = (row * num_items + history.col).sort().values - row * num_items
+        # Positives before each entry, as mass and within its own user.
+        before = F.pad(weight[col].cumsum(0), (1, 0))
+        before_user = before[:-1] - before[rowptr[:-1]][row]
+        # The mass of the negatives before each positive, ascending per user.
+        gap = self.end[col] - weight[col] - before_user
+        self.stride = total + 1
+        self.key = row * self.stride + gap
+        self.before = before
+        self.free = total - (before[rowptr[1:]] - before[rowptr[:-1]])
+
+    def check(self, user: Tensor) -> None:
+        r"""Raises what drawing for :obj:`user` would raise, without drawing."""
+        if user.dtype != torch.long:
+            raise TypeError(
+                f"'user' needs to be a 'torch.long' tensor in "
+                f"'{self.__class__.__name__}' (got '{user.dtype}')"
+            )
+        bad = user[(user < 0) | (user >= self.num_users)]
+        if bad.numel() > 0:
+            raise ValueError(
+                f"'user' needs to lie in [0, {self.num_users}) in "
+                f"'{self.__class__.__name__}' (got {int(bad[0])})"
+            )
+        full = user[self.free[user] == 0]
+        if full.numel() > 0:
+            some = ' of non-zero popularity' if self.method == 'popularity' else ''
+            raise ValueError(
+                f'User {int(full[0])} has interacted with every item{some}, so '
+                f'there is no negative to draw: leave the user out of training'
+            )
+
+    def __call__(
+        self, user: Tensor, generator: Optional[torch.Generator] = None
+    ) -> Tensor:
+        self.check(user)
+        u = torch.rand(
+            user.shape, generator=generator, dtype=torch.double, device=user.device
+        )
+        # In float64, u * n rounds below n for all u < 1.
+        point = (u * self.free[user]).long()
+        # Skip the positives whose gap the point has reached or passed.
+        last = torch.searchsorted(self.key, user * self.stride + point, right=True)
+        point = point + self.before[last] - self.before[self.rowptr[user]]
+        return torch.searchsorted(self.end, point, right=True)
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.num_users}, method='{self.method}')"
+
+
+def sample_negatives(
+    user: Tensor,
+    history: SparseRows,
+    method: NegativeMethod = 'uniform',
+    generator: Optional[torch.Generator] = None,
+) -> Tensor:
+    r"""Draws one item per entry of :obj:`user` that this user has not interacted
+    with. :class:`NegativeSampler` says how; to draw many batches from the same
+    history, keep one, which sorts the history only once.
+
+    Args:
+        user (torch.Tensor): The users :math:`(B)`, int64.
+        history (SparseRows): The known positives :math:`(U, I)`.
+        method (str, optional): :obj:`'uniform'` or :obj:`'popularity'`.
+            (default: :obj:`'uniform'`)
+        generator (torch.Generator, optional): The source of random numbers.
+            (default: :obj:`None`)
+
+    Shapes:
+        - **output:** items :math:`(B)`, int64
+
+    Raises:
+        ValueError: If :obj:`method` is unknown, a user lies outside
+            :math:`[0, U)`, or has interacted with every item that can be drawn.
+        TypeError: If :obj:`user` is not int64.
+    """
+    return NegativeSampler(history, method)(user, generator)

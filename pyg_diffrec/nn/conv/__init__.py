@@ -1,0 +1,5 @@
+from pyg_diffrec.nn.conv.bipartite_lg_conv import BipartiteLGConv
+
+__all__ = [
+    'BipartiteLGConv',
+]
