@@ -1,7 +1,16 @@
 from typing import Any
 
 from pyg_diffrec.models.base import Recommendation, Recommender, RowRecommender
-from pyg_diffrec.models.baselines import EASE, MFBPR, LightGCN, MostPopular, Planted
+from pyg_diffrec.models.baselines import (
+    EASE,
+    MFBPR,
+    ItemKNN,
+    LightGCN,
+    MostPopular,
+    MultiDAE,
+    MultiVAE,
+    Planted,
+)
 from pyg_diffrec.models.diffrec import DiffRec
 from pyg_diffrec.models.l_diffrec import LDiffRec
 from pyg_diffrec.models.preset import preset, presets
@@ -10,10 +19,13 @@ from pyg_diffrec.models.preset import preset, presets
 MODELS = [
     'DiffRec',
     'EASE',
+    'ItemKNN',
     'LDiffRec',
     'LightGCN',
     'MFBPR',
     'MostPopular',
+    'MultiDAE',
+    'MultiVAE',
     'Planted',
 ]
 
@@ -26,11 +38,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 __all__ = [
     'DiffRec',
     'EASE',
+    'ItemKNN',
     'LDiffRec',
     'LightGCN',
     'MFBPR',
     'MODELS',
     'MostPopular',
+    'MultiDAE',
+    'MultiVAE',
     'Planted',
     'Recommendation',
     'Recommender',

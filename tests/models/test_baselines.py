@@ -3,7 +3,8 @@ import pytest
 import torch
 from toy import given_data, toy_data
 
-from pyg_diffrec.models import EASE, MostPopular, Planted
+from pyg_diffrec.models import EASE, ItemKNN, MostPopular, Planted
+from pyg_diffrec.testing import check_model
 
 
 def test_ease_equals_a_regression_per_item():
@@ -50,3 +51,33 @@ def test_planted_scores_are_the_probabilities_of_the_data():
         ValueError, match="needs a graph with a planted answer.*'given'"
     ):
         Planted.from_data(given_data([[0]], [[1]], [[2]], 3))
+
+
+@pytest.mark.parametrize('k', [3, 39, 100])
+def test_item_knn_equals_a_loop_over_items(k, monkeypatch):
+    monkeypatch.setattr('pyg_diffrec.models.baselines.item_knn._BLOCK', 7 * 40)
+    data = toy_data()
+    model = ItemKNN.from_data(data, k=k, shrinkage=2.0)
+    x = model.history.to_dense().double()
+    expected = torch.zeros(40, 40, dtype=torch.double)
+    for i in range(40):
+        similarity = torch.zeros(40, dtype=torch.double)
+        for j in range(40):
+            if i != j:
+                length = x[:, i].norm() * x[:, j].norm() + 2.0
+                similarity[j] = x[:, i] @ x[:, j] / length
+        kept = similarity.topk(min(k, 40)).indices
+        expected[i, kept] = similarity[kept]
+    scores = model.score(torch.arange(60), model.history)
+    if k >= 39:  # Without equal similarities at the edge of the neighbourhood.
+        torch.testing.assert_close(scores, (x @ expected).float())
+    assert model.similarity.double().sum() == pytest.approx(expected.sum().item())
+    assert (model.neighbor[model.similarity > 0] >= 0).all()
+
+
+def test_item_knn_contract_time_and_errors():
+    check_model(ItemKNN, toy_data(), k=5, temporal={'form': 'hyperbolic', 'h': 1.0})
+    for options in ({'k': 0}, {'shrinkage': -1.0}):
+        with pytest.raises(ValueError, match="'k' needs to be positive and"):
+            ItemKNN(5, **options)
+    assert str(ItemKNN(5)) == 'ItemKNN(5, k=100, shrinkage=20.0)'

@@ -1,13 +1,19 @@
 from pyg_diffrec.models.baselines.ease import EASE
+from pyg_diffrec.models.baselines.item_knn import ItemKNN
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.mf_bpr import MFBPR
 from pyg_diffrec.models.baselines.most_popular import MostPopular
+from pyg_diffrec.models.baselines.multi_dae import MultiDAE
+from pyg_diffrec.models.baselines.multi_vae import MultiVAE
 from pyg_diffrec.models.baselines.planted import Planted
 
 __all__ = [
     'EASE',
+    'ItemKNN',
     'LightGCN',
     'MFBPR',
     'MostPopular',
+    'MultiDAE',
+    'MultiVAE',
     'Planted',
 ]
