@@ -3,6 +3,7 @@ from typing import Any
 from pyg_diffrec.models.base import Recommendation, Recommender, RowRecommender
 from pyg_diffrec.models.baselines import (
     EASE,
+    GFCF,
     MFBPR,
     ItemKNN,
     LightGCN,
@@ -19,6 +20,7 @@ from pyg_diffrec.models.preset import preset, presets
 MODELS = [
     'DiffRec',
     'EASE',
+    'GFCF',
     'ItemKNN',
     'LDiffRec',
     'LightGCN',
@@ -38,6 +40,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 __all__ = [
     'DiffRec',
     'EASE',
+    'GFCF',
     'ItemKNN',
     'LDiffRec',
     'LightGCN',

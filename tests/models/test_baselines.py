@@ -3,7 +3,7 @@ import pytest
 import torch
 from toy import given_data, toy_data
 
-from pyg_diffrec.models import EASE, ItemKNN, MostPopular, Planted
+from pyg_diffrec.models import EASE, GFCF, ItemKNN, MostPopular, Planted
 from pyg_diffrec.testing import check_model
 
 
@@ -81,3 +81,29 @@ def test_item_knn_contract_time_and_errors():
         with pytest.raises(ValueError, match="'k' needs to be positive and"):
             ItemKNN(5, **options)
     assert str(ItemKNN(5)) == 'ItemKNN(5, k=100, shrinkage=20.0)'
+
+
+def test_gfcf_equals_the_dense_filter():
+    data = toy_data()
+    model = GFCF.from_data(data, alpha=0.5, num_factors=7)
+    x = model.history.to_dense().double()
+    scale_user, scale_item = x.sum(1).pow(-0.5), x.sum(0).pow(-0.5)
+    scale_item[x.sum(0) == 0] = 0
+    scaled = scale_user.view(-1, 1) * x * scale_item
+    _, _, vh = torch.linalg.svd(scaled)
+    low = scale_item.view(-1, 1) * (vh[:7].t() @ vh[:7]) * x.sum(0).sqrt()
+    expected = x @ (scaled.t() @ scaled + 0.5 * low)
+    scores = model.score(torch.arange(60), model.history)
+    torch.testing.assert_close(scores, expected.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_gfcf_contract_items_without_interactions_and_errors():
+    check_model(GFCF, toy_data(), temporal={'form': 'exponential'})
+    lonely = given_data([[0, 1], [1, 2], [0, 2]], [[3], [], []], [[], [3], []], 5)
+    scores = GFCF.from_data(lonely).recommend_rows([[0, 3]], k=5)
+    assert scores.score[0, :3].isfinite().all()
+    assert scores.score[0, 2] == 0
+    for options in ({'alpha': -1.0}, {'num_factors': 0}):
+        with pytest.raises(ValueError, match="'alpha' needs to be non-negative"):
+            GFCF(5, **options)
+    assert str(GFCF(5)) == 'GFCF(5, alpha=0.3, num_factors=256)'

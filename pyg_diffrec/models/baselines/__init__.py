@@ -1,4 +1,5 @@
 from pyg_diffrec.models.baselines.ease import EASE
+from pyg_diffrec.models.baselines.gfcf import GFCF
 from pyg_diffrec.models.baselines.item_knn import ItemKNN
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.mf_bpr import MFBPR
@@ -9,6 +10,7 @@ from pyg_diffrec.models.baselines.planted import Planted
 
 __all__ = [
     'EASE',
+    'GFCF',
     'ItemKNN',
     'LightGCN',
     'MFBPR',
