@@ -8,8 +8,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.datasets import DiffRecDataset, SyntheticInteractions
 from pyg_diffrec.resolver import unknown
+from pyg_diffrec.transforms import AddRandomInteractions
 
 _SYNTHETIC = 'synthetic'
+# The share of random interactions that is added to training, for every dataset.
+_RANDOM = 'random_share'
 
 
 def dataset_names() -> list[str]:
@@ -20,8 +23,9 @@ def dataset_names() -> list[str]:
 def _arguments(name: str) -> list[str]:
     if name == _SYNTHETIC:
         signature = inspect.signature(SyntheticInteractions.__init__)
-        return [key for key in signature.parameters if key not in ('self', 'transform')]
-    return ['roles']
+        keys = [key for key in signature.parameters if key not in ('self', 'transform')]
+        return [*keys, _RANDOM]
+    return ['roles', _RANDOM]
 
 
 def check_dataset(spec: dict[str, Any]) -> None:
@@ -44,12 +48,15 @@ def build_dataset(
     r"""Loads a dataset.
 
     Args:
-        spec (dict): Its :obj:`name` and arguments.
+        spec (dict): Its :obj:`name` and arguments, and :obj:`random_share` for
+            :class:`~pyg_diffrec.transforms.AddRandomInteractions`.
         data_root (Path, optional): The folder with one folder of raw files per
             dataset; what is not there is downloaded to :obj:`cache`.
         cache (Path): The folder for processed files and downloads.
     """
-    args = {key: value for key, value in spec.items() if key != 'name'}
+    args = {key: value for key, value in spec.items() if key not in ('name', _RANDOM)}
+    if _RANDOM in spec:
+        args['transform'] = AddRandomInteractions(spec[_RANDOM])
     if spec['name'] == _SYNTHETIC:
         return SyntheticInteractions(**args)[0]
     raw_dir = None

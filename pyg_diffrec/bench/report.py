@@ -1,5 +1,6 @@
 r"""Tables and plots of finished runs."""
 
+import re
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Iterator
@@ -23,6 +24,8 @@ def _groups(suite: Suite, records: Records) -> Iterator[tuple[str, str, str, dic
             if by_label:
                 first = next(iter(by_label.values()))[0]
                 name = ' '.join(str(x) for x in dataset.values() if isinstance(x, str))
+                if 'random_share' in dataset:
+                    name += f' +{dataset["random_share"]:.0%} random'
                 history = protocol.history
                 yield name, history, first['protocol'][history], by_label
 
@@ -150,7 +153,7 @@ def plots(suite: Suite, records: Records, out: Path) -> list[Path]:
 
     paths = []
     for index, (name, history, _, by_label) in enumerate(_groups(suite, records)):
-        suffix = f'{index}-{name}-{history}'.replace(' ', '-').replace('+', '-')
+        suffix = re.sub(r'[^\w.]+', '-', f'{index}-{name}-{history}')
         figure, axes = plt.subplots(figsize=(7, 4.2), layout='constrained')
         _plot_curves(axes, suite, by_label)
         axes.set_title(f'{name}: validation {suite.metric}')

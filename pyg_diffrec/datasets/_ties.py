@@ -5,7 +5,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from pyg_diffrec.datasets._sampling import first_occurrences
+from pyg_diffrec.utils.sampling import first_occurrences
 
 
 def _sample_keys(

@@ -8,11 +8,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import USER_USER, validate
-from pyg_diffrec.datasets._sampling import RowSampler, sample_distinct
 from pyg_diffrec.datasets._ties import sample_ties
 from pyg_diffrec.datasets.base import InteractionDataset
 from pyg_diffrec.transforms._user_split import position_in_row, rounded_share
 from pyg_diffrec.transforms.temporal_split import TemporalSplit
+from pyg_diffrec.utils.sampling import RowSampler, sample_distinct
 
 Modalities = Mapping[str, tuple[int, int]]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pyg_diffrec.datasets._sampling import (
+from pyg_diffrec.utils.sampling import (
     RowSampler,
     first_occurrences,
     sample_distinct,
