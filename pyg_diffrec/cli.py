@@ -137,6 +137,72 @@ def _check_device(device: str) -> None:
         )
 
 
+@main.command()
+@click.argument('model')
+@click.option('--dataset', required=True, help='Name of a dataset.')
+@click.option('--roles', help="'published' or 'chronological', where a dataset has it.")
+@click.option(
+    '--trials',
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help='Budget.',
+)
+@click.option('--metric', default='Recall@20', show_default=True)
+@click.option('--seed', type=int, default=1, show_default=True)
+@click.option(
+    '--data-root',
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help='Folder with one folder of raw files per dataset.',
+)
+@click.option('--device', default='cpu', show_default=True, help='cpu, cuda, cuda:1.')
+@click.option('--epochs', type=click.IntRange(min=1), help='Epochs at most.')
+@click.option(
+    '--out',
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path('bench-results/tune'),
+    show_default=True,
+    help='Folder for the study and the preset.',
+)
+def tune(
+    model: str,
+    dataset: str,
+    roles: Optional[str],
+    trials: int,
+    metric: str,
+    seed: int,
+    data_root: Optional[Path],
+    device: str,
+    epochs: Optional[int],
+    out: Path,
+) -> None:
+    r"""Searches hyper-parameters of MODEL on validation, and writes a preset.
+
+    The search looks at validation only. The same command continues it. A suite
+    names the preset by its path: preset = 'bench-results/tune/....toml'.
+    """
+    from pyg_diffrec.bench import tune as search
+
+    _check_device(device)
+    spec = {'name': dataset}
+    if roles is not None:
+        spec['roles'] = roles
+    try:
+        search(
+            model,
+            spec,
+            trials,
+            out,
+            metric=metric,
+            seed=seed,
+            data_root=data_root,
+            device=device,
+            epochs=epochs,
+        )
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @main.command('list')
 @click.argument(
     'what', type=click.Choice(['models', 'datasets', 'suites', 'schedules'])

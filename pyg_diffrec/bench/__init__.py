@@ -3,6 +3,7 @@ from pyg_diffrec.bench.report import terminal_table, write_report
 from pyg_diffrec.bench.results import ResultsFile
 from pyg_diffrec.bench.runner import Run, plan, run_suite
 from pyg_diffrec.bench.suite import Suite, load_suite, parse_suite, suite_names
+from pyg_diffrec.bench.tune import tune
 
 __all__ = [
     'ResultsFile',
@@ -16,5 +17,6 @@ __all__ = [
     'run_suite',
     'suite_names',
     'terminal_table',
+    'tune',
     'write_report',
 ]

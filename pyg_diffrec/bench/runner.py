@@ -44,8 +44,14 @@ class Run:
             'metric': self.suite.metric,
             'metrics': self.suite.metrics,
             'protocols': [asdict(protocol) for protocol in self.suite.protocols],
-            'training': asdict(self.suite.training),
+            'training': self.training,
         }
+
+    @property
+    def training(self) -> dict[str, Any]:
+        r"""How long the model trains: arguments of
+        :meth:`~pyg_diffrec.training.fit`."""
+        return {**asdict(self.suite.training), **self.model.training}
 
     @property
     def key(self) -> str:
@@ -140,7 +146,7 @@ def _execute(
             model = getattr(models, run.model.name).from_data(data, **args)
             result = fit(
                 model,
-                **asdict(suite.training),
+                **run.training,
                 validate=lambda model: evaluate(
                     model, data, 'val', suite.metrics, suite.protocols[0]
                 ),

@@ -37,12 +37,14 @@ class ModelSpec:
         args (dict): Its hyper-parameters.
         grid (dict): Hyper-parameters of which the best combination on validation is
             chosen, as lists.
+        training (dict): How long it trains, where that differs from the suite.
     """
 
     name: str
     label: str
     args: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, list] = field(default_factory=dict)
+    training: dict[str, int] = field(default_factory=dict)
 
     def points(self) -> Iterator[dict[str, Any]]:
         r"""The hyper-parameters of each combination of the grid."""
@@ -93,9 +95,14 @@ class Suite:
         if seeds:
             out = replace(out, seeds=list(seeds))
         if epochs is not None:
-            out = replace(out, training=replace(out.training, epochs=epochs))
+            specs = [
+                replace(spec, training={**spec.training, 'epochs': epochs})
+                for spec in out.models
+            ]
+            training = replace(out.training, epochs=epochs)
+            out = replace(out, training=training, models=specs)
         if models:
-            by_label = {spec.label.lower(): spec for spec in self.models}
+            by_label = {spec.label.lower(): spec for spec in out.models}
             for label in models:
                 if label.lower() not in by_label:
                     labels = [spec.label for spec in self.models]
@@ -197,6 +204,8 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
             choices = [*MODELS, *VARIANTS]
             raise ValueError(unknown(f'model in {where}', str(name), choices))
         label, grid = table.pop('label', name), table.pop('grid', {})
+        training = table.pop('training', {})
+        _parse_training(training, f"model '{label}' of {where}")
         values = preset(name, table.pop('preset')) if 'preset' in table else {}
         name, args = VARIANTS.get(name, (name, {}))
         args = {**args, **values}
@@ -208,7 +217,7 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
                     f"'grid.{key}' of model '{label}' needs to be a non-empty list "
                     f'in {where} (got {values!r})'
                 )
-        specs.append(ModelSpec(name, label, {**args, **table}, grid))
+        specs.append(ModelSpec(name, label, {**args, **table}, grid, training))
     labels = [spec.label.lower() for spec in specs]
     for label in labels:
         if labels.count(label) > 1:

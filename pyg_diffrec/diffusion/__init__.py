@@ -5,6 +5,7 @@ from pyg_diffrec.diffusion.schedules import (
     linear_beta_schedule,
     linear_var_beta_schedule,
 )
+from pyg_diffrec.diffusion.smoothing import GraphSmoothing
 from pyg_diffrec.diffusion.timestep_samplers import (
     ImportanceTimestepSampler,
     UniformTimestepSampler,
@@ -13,6 +14,7 @@ from pyg_diffrec.diffusion.weighting import snr_weights, uniform_weights
 
 __all__ = [
     'GaussianDiffusion',
+    'GraphSmoothing',
     'ImportanceTimestepSampler',
     'TrainingTerms',
     'UniformTimestepSampler',

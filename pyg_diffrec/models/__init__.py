@@ -13,6 +13,7 @@ from pyg_diffrec.models.baselines import (
     Planted,
 )
 from pyg_diffrec.models.diffrec import DiffRec
+from pyg_diffrec.models.giffcf import GiffCF
 from pyg_diffrec.models.l_diffrec import LDiffRec
 from pyg_diffrec.models.preset import preset, presets
 
@@ -21,6 +22,7 @@ MODELS = [
     'DiffRec',
     'EASE',
     'GFCF',
+    'GiffCF',
     'ItemKNN',
     'LDiffRec',
     'LightGCN',
@@ -41,6 +43,7 @@ __all__ = [
     'DiffRec',
     'EASE',
     'GFCF',
+    'GiffCF',
     'ItemKNN',
     'LDiffRec',
     'LightGCN',

@@ -24,11 +24,16 @@ def preset(model: str, name: str) -> dict[str, Any]:
 
     Args:
         model (str): The name of the model, *e.g.* :obj:`'DiffRec'`.
-        name (str): The name of the preset, *e.g.* :obj:`'ml-1m_clean'`.
+        name (str): The name of the preset, *e.g.* :obj:`'ml-1m_clean'`, or the path
+            of a :obj:`.toml` file such as ``pyg-diffrec tune`` writes.
 
     Raises:
         ValueError: If the model has no such preset; the error lists the choices.
     """
+    if name.endswith('.toml'):
+        if not Path(name).is_file():
+            raise ValueError(f"There is no preset file '{name}'")
+        return read_toml(name)
     found = presets(model)
     if name not in found:
         raise ValueError(unknown(f'preset of {model}', name, found))

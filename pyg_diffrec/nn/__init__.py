@@ -1,7 +1,13 @@
 from pyg_diffrec.nn.clustering import cluster_items
 from pyg_diffrec.nn.conv import BipartiteLGConv
-from pyg_diffrec.nn.denoisers import Denoiser, MLPDenoiser, RowMLPDenoiser
+from pyg_diffrec.nn.denoisers import (
+    Denoiser,
+    GiffCFDenoiser,
+    MLPDenoiser,
+    RowMLPDenoiser,
+)
 from pyg_diffrec.nn.encoders import ClusteredVAE, LightGCNEncoder
+from pyg_diffrec.nn.item_graph import ItemGraph
 from pyg_diffrec.nn.losses import bpr_loss, multinomial_loss
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.rows import AffineRows
@@ -13,6 +19,8 @@ __all__ = [
     'BipartiteLGConv',
     'ClusteredVAE',
     'Denoiser',
+    'GiffCFDenoiser',
+    'ItemGraph',
     'LightGCNEncoder',
     'LinearReadout',
     'MLPDenoiser',

@@ -52,6 +52,17 @@ def test_variant_is_its_model_with_other_arguments():
     assert second.args == {'temporal': {'form': 'hyperbolic'}}
 
 
+def test_a_model_may_train_longer_than_the_others():
+    models = [{'name': 'DiffRec'}, {'name': 'GiffCF', 'training': {'patience': 200}}]
+    suite = parse(models=models, seeds=[1])
+    short, long = plan(suite)
+    assert (short.training['patience'], long.training['patience']) == (20, 200)
+    assert short.training['epochs'] == long.training['epochs'] == 1000
+    short, long = plan(suite.override(epochs=7))
+    assert short.training['epochs'] == long.training['epochs'] == 7
+    assert long.training['patience'] == 200
+
+
 def test_override():
     suite = load_suite('default').override(seeds=[4, 5], models=['diffrec'], epochs=3)
     assert [(run.model.label, run.seed) for run in plan(suite)] == [
@@ -104,6 +115,7 @@ def test_key_changes_with_all_that_decides_the_numbers():
         ({'protocol': {'history': 'test'}}, "'history' needs to be one of"),
         ({'training': {'epoch': 3}}, "Did you mean 'epochs'"),
         ({'training': {'epochs': 0}}, "'training.epochs' needs to be a positive"),
+        ({'models': [{'name': 'EASE', 'training': {'epoch': 1}}]}, "mean 'epochs'"),
         ({'metrics': ['Recal@20']}, "Did you mean 'Recall'"),
         ({'metric': 'MRR@5'}, "Unknown metric among 'metrics'"),
         ({'metrics': 'Recall@20'}, "'metrics' needs to be of type 'list'"),

@@ -8,6 +8,7 @@ from pyg_diffrec.testing import check_model
 SMALL = {
     'DiffRec': {'hidden_channels': [8, 4], 'batch_size': 16},
     'EASE': {'l2': 5.0},
+    'GiffCF': {'embedding_dim': 6, 'batch_size': 16},
     'LDiffRec': {'encoder_channels': [8]},
     'LightGCN': {'embedding_dim': 8, 'batch_size': 64},
     'MFBPR': {'embedding_dim': 8, 'batch_size': 64},
