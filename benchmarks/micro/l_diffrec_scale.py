@@ -31,7 +31,9 @@ def main():
         args.users, args.items, interactions_per_user=args.interactions_per_user
     )[0]
     torch.manual_seed(0)
-    model = LDiffRec.from_data(data, item_embedding=data['item'].planted)
+    planted = data['item'].planted
+    group = planted / planted.sum(1, keepdim=True)
+    model = LDiffRec.from_data(data, item_embedding=group)
     begin = time.perf_counter()
     with PeakMemory('cpu') as memory:
         result = fit(model, epochs=1, progress=False)
