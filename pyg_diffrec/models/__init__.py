@@ -11,6 +11,7 @@ from pyg_diffrec.models.baselines import (
     MultiDAE,
     MultiVAE,
     Planted,
+    SimGCL,
 )
 from pyg_diffrec.models.diffrec import DiffRec
 from pyg_diffrec.models.giffcf import GiffCF
@@ -31,6 +32,7 @@ MODELS = [
     'MultiDAE',
     'MultiVAE',
     'Planted',
+    'SimGCL',
 ]
 
 #: Models by another name: the model, and the arguments that make it the other one.
@@ -56,6 +58,7 @@ __all__ = [
     'Recommendation',
     'Recommender',
     'RowRecommender',
+    'SimGCL',
     'VARIANTS',
     'preset',
     'presets',

@@ -8,7 +8,7 @@ from pyg_diffrec.nn.denoisers import (
 )
 from pyg_diffrec.nn.encoders import ClusteredVAE, LightGCNEncoder
 from pyg_diffrec.nn.item_graph import ItemGraph
-from pyg_diffrec.nn.losses import bpr_loss, multinomial_loss
+from pyg_diffrec.nn.losses import bpr_loss, info_nce_loss, multinomial_loss
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.nn.sparse_linear import SparseLinear
@@ -29,5 +29,6 @@ __all__ = [
     'SparseLinear',
     'bpr_loss',
     'cluster_items',
+    'info_nce_loss',
     'multinomial_loss',
 ]

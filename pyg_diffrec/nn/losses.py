@@ -37,6 +37,24 @@ def bpr_loss(positive_score: Tensor, negative_score: Tensor) -> Tensor:
     return F.softplus(negative_score - positive_score).mean()
 
 
+def info_nce_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    r"""The contrastive loss between two views of the same nodes, from the
+    `"Representation Learning with Contrastive Predictive Coding"
+    <https://arxiv.org/abs/1807.03748>`_ paper, on unit vectors.
+
+    .. math::
+        - \frac{1}{N} \sum_n \log \frac{\exp(\mathbf{a}_n \cdot \mathbf{b}_n / \tau)}
+        {\sum_m \exp(\mathbf{a}_n \cdot \mathbf{b}_m / \tau)}
+
+    Args:
+        first (torch.Tensor): The anchors :math:`(N, C)`.
+        second (torch.Tensor): Their other views :math:`(N, C)`.
+        temperature (float): The temperature :math:`\tau`.
+    """
+    logits = F.normalize(first) @ F.normalize(second).t() / temperature
+    return (torch.logsumexp(logits, 1) - logits.diagonal()).mean()
+
+
 def multinomial_loss(logits: Tensor, rows: SparseRows) -> Tensor:
     r"""The negative multinomial log-likelihood of interaction rows, from the
     `"Variational Autoencoders for Collaborative Filtering"

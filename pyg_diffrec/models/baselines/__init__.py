@@ -7,6 +7,7 @@ from pyg_diffrec.models.baselines.most_popular import MostPopular
 from pyg_diffrec.models.baselines.multi_dae import MultiDAE
 from pyg_diffrec.models.baselines.multi_vae import MultiVAE
 from pyg_diffrec.models.baselines.planted import Planted
+from pyg_diffrec.models.baselines.sim_gcl import SimGCL
 
 __all__ = [
     'EASE',
@@ -18,4 +19,5 @@ __all__ = [
     'MultiDAE',
     'MultiVAE',
     'Planted',
+    'SimGCL',
 ]
