@@ -154,13 +154,13 @@ def plots(suite: Suite, records: Records, out: Path) -> list[Path]:
     paths = []
     for index, (name, history, _, by_label) in enumerate(_groups(suite, records)):
         suffix = re.sub(r'[^\w.]+', '-', f'{index}-{name}-{history}')
-        figure, axes = plt.subplots(figsize=(7, 4.2), layout='constrained')
+        figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
         _plot_curves(axes, suite, by_label)
-        axes.set_title(f'{name}: validation {suite.metric}')
+        axes.set_title(f'{name}: validation {suite.metric} (dots: chosen epochs)')
         paths.append(out / f'curves-{suffix}.png')
         _save(figure, paths[-1])
 
-        figure, axes = plt.subplots(figsize=(7, 4.2), layout='constrained')
+        figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
         _plot_models(axes, suite, history, by_label)
         axes.set_title(f'{name}: test, history = {history}')
         paths.append(out / f'models-{suffix}.png')
@@ -175,9 +175,13 @@ def _save(figure: Any, path: Path) -> None:
     temporary.replace(path)
 
 
+def _color(index: int, count: int) -> Any:
+    return matplotlib.colormaps['tab10' if count <= 10 else 'tab20'](index % 20)
+
+
 def _plot_curves(axes: Any, suite: Suite, by_label: dict[str, Records]) -> None:
     for index, (label, runs) in enumerate(by_label.items()):
-        color = f'C{index}'
+        color = _color(index, len(by_label))
         if not any(run['num_epochs'] for run in runs):
             level = mean(run['validation'][suite.metric] for run in runs)
             axes.axhline(level, color=color, linestyle='--', label=label)
@@ -190,14 +194,14 @@ def _plot_curves(axes: Any, suite: Suite, by_label: dict[str, Records]) -> None:
                 values,
                 color=color,
                 alpha=0.7,
-                label=f'{label} (dot: chosen)' if number == 0 else None,
+                label=label if number == 0 else None,
             )
             chosen = (run['selected_epoch'], run['validation'][suite.metric])
             axes.plot(*chosen, 'o', color=color)
     axes.set_xlabel('epoch')
     axes.set_ylabel(suite.metric)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
 
 
 def _plot_models(
@@ -218,13 +222,15 @@ def _plot_models(
             yerr=[_spread(x) for x in columns] if len(runs) > 1 else None,
             capsize=3,
             label=label,
-            color=f'C{index}',
+            color=_color(index, len(by_label)),
         )
-        axes.bar_label(bars, fmt='%.3f', fontsize=7, padding=2)
+        # Many bars are narrow: their labels stand upright.
+        rotation = 90 if len(by_label) * len(suite.table) > 20 else 0
+        axes.bar_label(bars, fmt='%.3f', fontsize=7, padding=2, rotation=rotation)
     axes.set_xticks(range(len(suite.table)), suite.table)
     axes.grid(axis='y', alpha=0.3)
     axes.margins(y=0.12)
-    axes.legend()
+    axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
 
 
 def write_report(suite: Suite, records: Records, out: Path) -> str:
