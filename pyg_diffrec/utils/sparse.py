@@ -3,6 +3,7 @@ imports :obj:`torch_sparse`."""
 
 from typing import Optional, Union
 
+import scipy.sparse
 import torch
 import torch.nn.functional as F
 import torch_sparse
@@ -157,6 +158,12 @@ class SparseRows:
         out = self.value.new_zeros(self.shape)
         out[self.row, self.col] = self.value
         return out
+
+    def to_scipy(self) -> scipy.sparse.csr_array:
+        r"""Returns the rows as a SciPy matrix in float64, for closed forms."""
+        parts = (self.value.double(), self.col, self.rowptr)
+        data, indices, indptr = (part.detach().cpu().numpy() for part in parts)
+        return scipy.sparse.csr_array((data, indices, indptr), shape=self.shape)
 
     def matmul(self, other: Tensor) -> Tensor:
         r"""The product with a dense matrix, differentiable in both.

@@ -76,6 +76,12 @@ def test_matmul_is_differentiable_in_the_values(rows):
     assert value.grad.tolist() == [1, 1, 1]
 
 
+def test_to_scipy_is_the_same_matrix(rows):
+    matrix = rows.to(dtype=torch.float).to_scipy()
+    assert matrix.dtype == 'float64'
+    assert matrix.toarray().tolist() == DENSE
+
+
 def test_to_changes_values_only(rows):
     out = rows.to('cpu', torch.float)
     assert (out.dtype, out.col.dtype) == (torch.float, torch.long)

@@ -1,7 +1,6 @@
 import os
 from typing import Any, Optional
 
-import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -78,14 +77,7 @@ class EASE(RowRecommender):
     def fit_history(self, history: SparseRows) -> None:
         super().fit_history(history)
         self._check_memory()
-        rows = scipy.sparse.csr_array(
-            (
-                history.value.double().numpy(),
-                history.col.numpy(),
-                history.rowptr.numpy(),
-            ),
-            shape=history.shape,
-        )
+        rows = history.to_scipy()
         gram = torch.from_numpy((rows.T @ rows).toarray())
         gram.diagonal().add_(self.l2)
         factor = torch.linalg.cholesky(gram)

@@ -74,14 +74,7 @@ class GFCF(RowRecommender):
 
     def fit_history(self, history: SparseRows) -> None:
         super().fit_history(history)
-        rows = scipy.sparse.csr_array(
-            (
-                history.value.double().numpy(),
-                history.col.numpy(),
-                history.rowptr.numpy(),
-            ),
-            shape=history.shape,
-        )
+        rows = history.to_scipy()
         degree_user, degree_item = rows.sum(axis=1), rows.sum(axis=0)
         with np.errstate(divide='ignore'):
             scale_user = np.where(degree_user > 0, degree_user**-0.5, 0)

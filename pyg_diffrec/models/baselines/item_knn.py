@@ -1,6 +1,5 @@
 from typing import Any, Optional
 
-import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -73,14 +72,7 @@ class ItemKNN(RowRecommender):
 
     def fit_history(self, history: SparseRows) -> None:
         super().fit_history(history)
-        rows = scipy.sparse.csr_array(
-            (
-                history.value.double().numpy(),
-                history.col.numpy(),
-                history.rowptr.numpy(),
-            ),
-            shape=history.shape,
-        )
+        rows = history.to_scipy()
         columns = rows.T.tocsr()
         norm = torch.from_numpy(rows.multiply(rows).sum(axis=0)).sqrt()
         step = max(1, _BLOCK // self.num_items)
