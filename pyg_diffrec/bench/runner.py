@@ -127,7 +127,11 @@ def run_suite(
                 continue
             results.append(record)
             done[run.key] = record
-    return [done[run.key] for run in runs if run.key in done], failures
+    # A record may come from a suite that called the model otherwise.
+    records = [
+        {**done[run.key], 'label': run.model.label} for run in runs if run.key in done
+    ]
+    return records, failures
 
 
 def _execute(

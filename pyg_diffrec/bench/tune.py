@@ -77,8 +77,8 @@ def tune(
     r"""Searches the best hyper-parameters on validation; test is never looked at.
 
     The study lies in :obj:`out` and goes on where it stopped: :obj:`trials` counts
-    those that are already there. Trials that diverge or do not fit into memory
-    count, as the worst.
+    those that are already there. Trials that diverge, do not fit into memory or are
+    refused by the model count as failed, with a message.
 
     Args:
         model (str): The name of the model or variant.
@@ -128,7 +128,7 @@ def tune(
     for _ in range(len(study.trials), trials):
         trial = study.ask()
         args = suggest(trial, space)
-        value = _objective(model, data, args, metric, seed, device, training)
+        value = _objective(model, data, args, metric, seed, device, training, echo)
         failed = not math.isfinite(value)
         state = optuna.trial.TrialState.FAIL if failed else None
         study.tell(trial, None if failed else value, state=state)
@@ -152,6 +152,7 @@ def _objective(
     seed: int,
     device: str,
     training: Training,
+    echo: Callable[[str], None],
 ) -> float:
     base, fixed = VARIANTS.get(model, (model, {}))
     seed_everything(seed)
@@ -167,8 +168,9 @@ def _objective(
             device=device,
             progress=False,
         )
-    except (MemoryError, NonFiniteLossError, ValueError):
+    except (MemoryError, NonFiniteLossError, ValueError) as error:
         # A combination that the model refuses is a failed trial, not a failed search.
+        echo(f'trial failed: {error}')
         return float('nan')
     return result.best_metric
 

@@ -9,11 +9,13 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.diffusion import timestep_samplers
 from pyg_diffrec.diffusion import weighting as weightings
 from pyg_diffrec.diffusion.constants import diffusion_constants, resolve_betas
 from pyg_diffrec.diffusion.float64_module import Float64Module
-from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
+from pyg_diffrec.diffusion.timestep_samplers import (
+    TimestepSampler,
+    resolve_timestep_sampler,
+)
 from pyg_diffrec.resolver import resolve
 from pyg_diffrec.typing import PredictionType
 
@@ -148,20 +150,9 @@ class GaussianDiffusion(Float64Module):
             self.register_buffer(name, value, persistent=False)
         weigh = resolve(weighting, weightings, kind='weighting', suffix='_weights')
         self.register_buffer('weights', weigh(betas, prediction), persistent=False)
-        if isinstance(timestep_sampler, str):
-            cls = resolve(
-                timestep_sampler,
-                timestep_samplers,
-                kind='timestep sampler',
-                suffix='TimestepSampler',
-            )
-            timestep_sampler = cls(self.num_timesteps)
-        if not isinstance(timestep_sampler, TimestepSampler):
-            raise TypeError(
-                f"'timestep_sampler' needs to be a name or a 'TimestepSampler' in "
-                f"'{self.__class__.__name__}' (got '{type(timestep_sampler).__name__}')"
-            )
-        self.timestep_sampler = timestep_sampler
+        self.timestep_sampler = resolve_timestep_sampler(
+            timestep_sampler, self.num_timesteps
+        )
 
     def reset_parameters(self) -> None:
         r"""Forgets the recorded losses."""

@@ -10,11 +10,12 @@ from typing import Any, Callable, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.diffusion import timestep_samplers
 from pyg_diffrec.diffusion.float64_module import Float64Module
 from pyg_diffrec.diffusion.gaussian import TrainingTerms
-from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
-from pyg_diffrec.resolver import resolve
+from pyg_diffrec.diffusion.timestep_samplers import (
+    TimestepSampler,
+    resolve_timestep_sampler,
+)
 from pyg_diffrec.typing import OptTensor
 
 
@@ -124,20 +125,9 @@ class GraphSmoothing(Float64Module):
         self.alpha = alpha
         self.noise_scale = noise_scale
         self.decay = decay
-        if isinstance(timestep_sampler, str):
-            cls = resolve(
-                timestep_sampler,
-                timestep_samplers,
-                kind='timestep sampler',
-                suffix='TimestepSampler',
-            )
-            timestep_sampler = cls(num_timesteps)
-        if not isinstance(timestep_sampler, TimestepSampler):
-            raise TypeError(
-                f"'timestep_sampler' needs to be a name or a 'TimestepSampler' in "
-                f"'{self.__class__.__name__}' (got '{type(timestep_sampler).__name__}')"
-            )
-        self.timestep_sampler = timestep_sampler
+        self.timestep_sampler = resolve_timestep_sampler(
+            timestep_sampler, num_timesteps
+        )
 
     @property
     def noise_free(self) -> bool:

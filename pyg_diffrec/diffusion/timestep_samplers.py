@@ -1,11 +1,13 @@
 r"""How training draws its timesteps."""
 
-from typing import Optional
+import sys
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
 
 from pyg_diffrec.diffusion.float64_module import Float64Module
+from pyg_diffrec.resolver import resolve
 
 __all__ = [
     'ImportanceTimestepSampler',
@@ -191,3 +193,28 @@ class ImportanceTimestepSampler(TimestepSampler):
             self.count.fill_(self.history_size)
         else:
             self.count.copy_(count)
+
+
+def resolve_timestep_sampler(
+    timestep_sampler: Union[str, TimestepSampler], num_timesteps: int
+) -> TimestepSampler:
+    r"""Builds a timestep sampler from its name (:obj:`'uniform'`,
+    :obj:`'importance'`), or returns the one that is given.
+
+    Raises:
+        ValueError: If the name is unknown; the error lists the choices.
+        TypeError: If it is neither a name nor a :class:`TimestepSampler`.
+    """
+    if isinstance(timestep_sampler, str):
+        return resolve(
+            timestep_sampler,
+            sys.modules[__name__],
+            kind='timestep sampler',
+            suffix='TimestepSampler',
+        )(num_timesteps)
+    if not isinstance(timestep_sampler, TimestepSampler):
+        raise TypeError(
+            f"'timestep_sampler' needs to be a name or a 'TimestepSampler' "
+            f"(got '{type(timestep_sampler).__name__}')"
+        )
+    return timestep_sampler

@@ -89,6 +89,13 @@ def test_finished_runs_are_not_run_again(finished):
     assert (out / 'results.jsonl').read_bytes() == before
 
 
+def test_a_renamed_model_keeps_its_runs_under_the_new_name(finished):
+    out, _, records = finished
+    models = [{**TABLE['models'][2], 'label': 'popularity'}]
+    renamed = run(out, models=models)[1][0]
+    assert renamed == [{**records[3], 'label': 'popularity'}]
+
+
 def test_same_numbers_in_another_folder_and_from_a_checkpoint(finished, tmp_path):
     _, _, records = finished
     models = [TABLE['models'][0]]

@@ -69,6 +69,7 @@ def test_failed_trials_do_not_stop_the_search(tmp_path, monkeypatch):
     lines = []
     path = tune_function('EASE', DATA, 12, tmp_path, echo=lines.append)
     assert any('nan' in line for line in lines)
+    assert any("trial failed: 'l2' needs to be positive" in line for line in lines)
     assert 'l2 = 5.0' in path.read_text()
     space['l2'] = {'choices': [-1.0]}
     with pytest.raises(ValueError, match='No trial of .* succeeded'):
