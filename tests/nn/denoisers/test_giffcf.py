@@ -115,6 +115,10 @@ def test_initial_weights_are_glorot_uniform_without_biases():
     biases = [p for name, p in denoiser.named_parameters() if name.endswith('bias')]
     assert len(biases) == 8
     assert all(float(p.detach().abs().max()) == 0 for p in biases)
+    for mixer in (denoiser.latent_mixer, denoiser.score_mixer):
+        assert bool((mixer.lin.weight[:, :-1] >= 0).all())
+        assert bool((mixer.lin_out.weight >= 0).all())
+        assert float(mixer.lin_out.weight.abs().max()) > 0
     # 2 -> 1 mixers and 20 -> 20 -> 1 time codes beside the embeddings.
     small = sum(p.numel() for p in denoiser.parameters()) - denoiser.weight.numel()
     assert small == (3 + 1) * 2 + 3 + (4 + 1) * 2 + 3 + 2 * (21 * 20 + 21)
