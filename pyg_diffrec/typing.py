@@ -4,6 +4,7 @@ from typing import Any, Iterable, Literal, NamedTuple, Optional
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -33,12 +34,16 @@ class Phase(NamedTuple):
     Args:
         name (str): The name, for the progress bar and checkpoints.
         loader (Iterable): Yields the batches of one epoch.
-        optimizer (torch.optim.Optimizer): Updates the parameters of the phase.
+        optimizer (torch.optim.Optimizer, optional): Updates the parameters of the
+            phase; without one, the method updates them itself, without gradients.
         method (str): The name of the model's method that maps a batch to its
             losses, a dictionary of scalars whose :obj:`'total'` is minimised.
+        scheduler (LRScheduler, optional): Sets the learning rates anew after each
+            epoch.
     """
 
     name: str
     loader: Iterable[Any]
-    optimizer: Optimizer
+    optimizer: Optional[Optimizer]
     method: str = 'loss'
+    scheduler: Optional[LRScheduler] = None

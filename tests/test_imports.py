@@ -11,7 +11,7 @@ ROOT = Path(pyg_diffrec.__file__).parent
 FILES = sorted(ROOT.rglob('*.py'))
 
 ALLOWED = {
-    'bench': 'datasets evaluation models resolver training transforms utils',
+    'bench': 'datasets evaluation models resolver training transforms typing utils',
     'cli': 'bench diffusion models resolver',
     'data': 'resolver typing utils',
     'datasets': 'data transforms typing utils',

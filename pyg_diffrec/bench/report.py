@@ -16,7 +16,7 @@ Records = list[dict[str, Any]]
 def _groups(suite: Suite, records: Records) -> Iterator[tuple[str, str, str, dict]]:
     r"""Yields dataset, history, protocol and the records of each label."""
     for dataset in suite.datasets:
-        for protocol in suite.protocols:
+        for protocol in suite.protocols_of(dataset):
             by_label: dict[str, Records] = {}
             for record in records:
                 if record['dataset'] == dataset:

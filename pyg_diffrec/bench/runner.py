@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, Mapping, Optional
 
 import click
 import torch
@@ -19,8 +19,8 @@ from pyg_diffrec.bench.data import build_dataset
 from pyg_diffrec.bench.environment import PeakMemory, commit, versions
 from pyg_diffrec.bench.results import ResultsFile
 from pyg_diffrec.bench.suite import ModelSpec, Suite
-from pyg_diffrec.evaluation import evaluate
-from pyg_diffrec.training import FitResult, NonFiniteLossError, fit
+from pyg_diffrec.evaluation import Protocol, evaluate
+from pyg_diffrec.training import FitResult, NonFiniteLossError, fit_readings
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,13 @@ class Run:
             'seed': self.seed,
             'metric': self.suite.metric,
             'metrics': self.suite.metrics,
-            'protocols': [asdict(protocol) for protocol in self.suite.protocols],
+            'protocols': [asdict(protocol) for protocol in self.protocols],
             'training': self.training,
         }
+
+    @property
+    def protocols(self) -> list[Protocol]:
+        return self.suite.protocols_of(self.dataset)
 
     @property
     def training(self) -> dict[str, Any]:
@@ -55,12 +59,33 @@ class Run:
 
     @property
     def key(self) -> str:
-        text = json.dumps(self.identity, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(self.identity)
+
+    def trainings(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        r"""The hyper-parameters of each combination of the grid, and what names its
+        training: all that decides the weights of an epoch. Scoring and the roles of
+        validation and test do not."""
+        cls = getattr(models, self.model.name)
+        for args in self.model.points():
+            scoring = cls.scoring_arguments(args)
+            parts = {
+                'model': self.model.name,
+                'hyper_parameters': {k: v for k, v in args.items() if k not in scoring},
+                'dataset': {**self.dataset, 'roles': None},
+                'seed': self.seed,
+                'metric': self.suite.metric,
+                'training': self.training,
+            }
+            yield _digest(parts), args
 
     def __str__(self) -> str:
         dataset = ' '.join(str(value) for value in self.dataset.values())
         return f'{self.model.label} on {dataset}, seed {self.seed}'
+
+
+def _digest(parts: dict[str, Any]) -> str:
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def plan(suite: Suite) -> Iterator[Run]:
@@ -102,31 +127,32 @@ def run_suite(
         failed.
     """
     results, failures = ResultsFile(out / 'results.jsonl'), []
+    runs = list(plan(suite))
+    data = _Datasets(suite, data_root, out / 'data', echo)
     with results.lock():
         done = {record['key']: record for record in results.load()} if resume else {}
-        data: Optional[HeteroData] = None
-        loaded = None
-        runs = list(plan(suite))
+        left = []
         for number, run in enumerate(runs, start=1):
-            head = f'[{number}/{len(runs)}] {run}'
             if run.key in done:
-                echo(f'{head}: already there')
-                continue
-            if data is None or loaded != run.dataset:
-                data = build_dataset(run.dataset, data_root, out / 'data')
-                loaded = run.dataset
-                for protocol in suite.protocols:
-                    protocol.check(data)
-                    echo(f'protocol: {protocol.describe(data)}')
-            echo(head)
+                echo(f'[{number}/{len(runs)}] {run}: already there')
+            else:
+                left.append(run)
+        while left:
+            bundle = _bundle(left)
+            left = [run for run in left if run not in bundle]
+            for run in bundle:
+                shared = ', from the same training' if run is not bundle[0] else ''
+                echo(f'[{runs.index(run) + 1}/{len(runs)}] {run}{shared}')
             try:
-                record = _execute(run, data, out, device, resume, progress)
+                records = _execute(bundle, data, out, device, resume, progress)
             except (MemoryError, NonFiniteLossError) as error:
-                failures.append(f'{run}: {error}')
-                echo(f'{head} failed: {error}')
+                for run in bundle:
+                    failures.append(f'{run}: {error}')
+                    echo(f'{run} failed: {error}')
                 continue
-            results.append(record)
-            done[run.key] = record
+            for record in records:
+                results.append(record)
+                done[record['key']] = record
     # A record may come from a suite that called the model otherwise.
     records = [
         {**done[run.key], 'label': run.model.label} for run in runs if run.key in done
@@ -134,78 +160,206 @@ def run_suite(
     return records, failures
 
 
+class _Datasets:
+    r"""The datasets of a suite, loaded when they are first asked for. Those that
+    differ in their roles alone are kept together."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        data_root: Optional[Path],
+        cache: Path,
+        echo: Callable[[str], None],
+    ) -> None:
+        self.suite = suite
+        self.data_root = data_root
+        self.cache = cache
+        self.echo = echo
+        self.loaded: list[tuple[dict[str, Any], HeteroData]] = []
+
+    def __call__(self, spec: dict[str, Any]) -> HeteroData:
+        for other, data in self.loaded:
+            if other == spec:
+                return data
+        data = build_dataset(spec, self.data_root, self.cache)
+        for protocol in self.suite.protocols_of(spec):
+            protocol.check(data)
+            self.echo(f'protocol: {protocol.describe(data)}')
+        same = [
+            x for x in self.loaded if {**x[0], 'roles': ''} == {**spec, 'roles': ''}
+        ]
+        self.loaded = [*same, (spec, data)]
+        return data
+
+
+def _same_graph(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    r"""Whether two datasets differ at most in their roles."""
+    return {**a, 'roles': None} == {**b, 'roles': None}
+
+
+def _bundle(runs: list[Run]) -> list[Run]:
+    r"""The first run, and those that share a training with it or with each other."""
+    trainings = [{key for key, _ in run.trainings()} for run in runs]
+    keys, before = set(trainings[0]), set[str]()
+    while keys != before:
+        before = set(keys)
+        for own in trainings:
+            if own & keys:
+                keys |= own
+    return [run for run, own in zip(runs, trainings) if own & keys]
+
+
+@dataclass
+class _Best:
+    r"""The best combination of a run so far, by validation."""
+
+    value: float
+    model: Any
+    state: Optional[dict[str, Any]]
+    args: dict[str, Any]
+    result: FitResult
+    training: str
+
+
 def _execute(
-    run: Run, data: HeteroData, out: Path, device: str, resume: bool, progress: bool
-) -> dict[str, Any]:
-    suite = run.suite
-    best: Optional[tuple[float, int, Any, FitResult]] = None
-    tried = []
+    bundle: list[Run],
+    datasets: _Datasets,
+    out: Path,
+    device: str,
+    resume: bool,
+    progress: bool,
+) -> list[dict[str, Any]]:
+    by_training: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
+    for run in bundle:
+        for key, args in run.trainings():
+            by_training.setdefault(key, []).append((run, args))
+    best: dict[str, _Best] = {}
+    tried: dict[str, list[dict[str, Any]]] = {run.key: [] for run in bundle}
     seconds = time.perf_counter()
+    records = []
     with PeakMemory(device) as memory:
-        for index, args in enumerate(run.model.points()):
-            checkpoint = out / 'checkpoints' / f'{run.key}-{index}.pt'
-            if not resume:
-                checkpoint.unlink(missing_ok=True)
-            seed_everything(run.seed)
-            model = getattr(models, run.model.name).from_data(data, **args)
-            result = fit(
-                model,
-                **run.training,
-                validate=lambda model: evaluate(
-                    model, data, 'val', suite.metrics, suite.protocols[0]
-                ),
-                metric=suite.metric,
-                checkpoint=checkpoint,
-                resume=resume,
-                device=device,
-                progress=progress,
-            )
-            tried.append({'hyper_parameters': args, suite.metric: result.best_metric})
-            if best is None or result.best_metric > best[0]:
-                best = (result.best_metric, index, model, result)
-        assert best is not None
-        _, chosen, model, result = best
-        # The only look at the test interactions, once per history.
-        test = {
-            protocol.history: evaluate(model, data, 'test', suite.metrics, protocol)
-            for protocol in suite.protocols
+        for training, readings in by_training.items():
+            for run, found in _train(
+                training, readings, datasets, out, device, resume, progress
+            ):
+                tried[run.key].append(
+                    {'hyper_parameters': found.args, run.suite.metric: found.value}
+                )
+                if run.key not in best or found.value > best[run.key].value:
+                    best[run.key] = found
+        for run in bundle:
+            # The only look at the test interactions, once per history.
+            chosen = best[run.key]
+            if chosen.state is not None:
+                chosen.model.load_state_dict(chosen.state)
+            data = datasets(run.dataset)
+            test = {
+                protocol.history: evaluate(
+                    chosen.model, data, 'test', run.suite.metrics, protocol
+                )
+                for protocol in run.protocols
+            }
+            records.append(_record(run, data, chosen, tried[run.key], test))
+    chosen_trainings = {found.training for found in best.values()}
+    for training in set(by_training) - chosen_trainings:
+        _checkpoint(out, training, by_training[training]).unlink(missing_ok=True)
+    shared = [run.key for run in bundle]
+    for record in records:
+        record |= {
+            'seconds_total': time.perf_counter() - seconds,
+            'trained_with': [key for key in shared if key != record['key']],
+            'peak_memory_bytes': memory.bytes,
+            'peak_memory_source': memory.source,
+            'device': device,
+            'threads': torch.get_num_threads(),
+            'versions': versions(),
+            'commit': commit(),
+            'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         }
-    _keep_only(chosen, run, out)
-    curve = [{'epoch': x['epoch'], suite.metric: x[suite.metric]} for x in result.curve]
+        _refuse_non_finite(record)
+    return records
+
+
+def _checkpoint(
+    out: Path, training: str, readings: list[tuple[Run, dict[str, Any]]]
+) -> Path:
+    r"""The checkpoint of a training; other readings of it have another one."""
+    parts = {'training': training, 'runs': [[run.key, args] for run, args in readings]}
+    return out / 'checkpoints' / f'{_digest(parts)}.pt'
+
+
+def _train(
+    training: str,
+    readings: list[tuple[Run, dict[str, Any]]],
+    datasets: _Datasets,
+    out: Path,
+    device: str,
+    resume: bool,
+    progress: bool,
+) -> list[tuple[Run, _Best]]:
+    r"""Trains once for all readings, each of which chooses its own epoch."""
+    first, args = readings[0]
+    checkpoint = _checkpoint(out, training, readings)
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    cls, data = getattr(models, first.model.name), datasets(first.dataset)
+    seed_everything(first.seed)
+    model = cls.from_data(data, **args)
+    names = cls.scoring_arguments(args)
+    views, validate = [], {}
+    for run, own in readings:
+        view = model.rescored(**{key: own[key] for key in names if key in own})
+        views.append(view)
+        validate[f'{run.key} {json.dumps(own)}'] = _validation(view, run, datasets)
+    fitted = fit_readings(
+        model,
+        validate,
+        **first.training,
+        metric=first.suite.metric,
+        checkpoint=checkpoint,
+        resume=resume,
+        device=device,
+        progress=progress,
+    )
+    return [
+        (run, _Best(x.result.best_metric, view, x.best_state, own, x.result, training))
+        for (run, own), view, x in zip(readings, views, fitted.values())
+    ]
+
+
+def _validation(view: Any, run: Run, datasets: _Datasets) -> Callable[[Any], Any]:
+    suite, data = run.suite, datasets(run.dataset)
+    return lambda model: evaluate(view, data, 'val', suite.metrics, run.protocols[0])
+
+
+def _record(
+    run: Run,
+    data: HeteroData,
+    best: _Best,
+    tried: list[dict[str, Any]],
+    test: Mapping[Any, dict[str, float]],
+) -> dict[str, Any]:
+    suite, result = run.suite, best.result
     selected = next(x for x in result.curve if x['epoch'] == result.best_epoch)
-    record = {
+    return {
         'key': run.key,
         **run.identity,
         'suite': suite.name,
         'label': run.model.label,
-        'chosen': tried[chosen]['hyper_parameters'],
+        'chosen': best.args,
         'tried': tried if run.model.grid else [],
-        'protocol': {p.history: p.describe(data) for p in suite.protocols},
+        'protocol': {p.history: p.describe(data) for p in run.protocols},
         'selected_epoch': result.best_epoch,
         'num_epochs': result.num_epochs,
         'validation': {metric: selected[metric] for metric in suite.metrics},
         'test': test,
-        'curve': curve,
-        'deterministic': model.deterministic,
-        'seconds_total': time.perf_counter() - seconds,
+        'curve': [
+            {'epoch': x['epoch'], suite.metric: x[suite.metric]} for x in result.curve
+        ],
+        'deterministic': best.model.deterministic,
         'seconds_per_epoch': result.seconds_per_epoch,
         'seconds_per_evaluation': result.seconds_per_evaluation,
-        'peak_memory_bytes': memory.bytes,
-        'peak_memory_source': memory.source,
-        'device': device,
-        'threads': torch.get_num_threads(),
-        'versions': versions(),
-        'commit': commit(),
-        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
     }
-    _refuse_non_finite(record)
-    return record
-
-
-def _keep_only(chosen: int, run: Run, out: Path) -> None:
-    for path in (out / 'checkpoints').glob(f'{run.key}-*.pt'):
-        if path.stem != f'{run.key}-{chosen}':
-            path.unlink()
 
 
 def _refuse_non_finite(record: dict[str, Any]) -> None:

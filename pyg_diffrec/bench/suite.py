@@ -11,6 +11,7 @@ from pyg_diffrec.bench.data import check_dataset
 from pyg_diffrec.evaluation import Protocol, parse_metric
 from pyg_diffrec.models import MODELS, VARIANTS, preset
 from pyg_diffrec.resolver import unknown
+from pyg_diffrec.typing import History
 from pyg_diffrec.utils.toml import read_toml
 
 _FOLDER = Path(__file__).parent / 'suites'
@@ -60,6 +61,8 @@ class Suite:
         name (str): The name of the file.
         title (str): One line on what it compares.
         datasets (list): The datasets, as arguments including their :obj:`name`.
+        histories (list): Per dataset, the test-time histories that it has of its
+            own, or :obj:`None`.
         models (list): The models.
         seeds (list): The seeds; models that do not depend on it run once.
         metric (str): The validation metric that chooses.
@@ -79,6 +82,16 @@ class Suite:
     table: list[str]
     protocols: list[Protocol]
     training: Training
+    histories: list[Optional[list[History]]] = field(default_factory=list)
+
+    def protocols_of(self, dataset: dict[str, Any]) -> list[Protocol]:
+        r"""The protocols of a dataset: those of the suite, unless the dataset has
+        histories of its own."""
+        index = self.datasets.index(dataset)
+        own = self.histories[index] if self.histories else None
+        if own is None:
+            return self.protocols
+        return [replace(self.protocols[0], history=history) for history in own]
 
     def override(
         self,
@@ -147,13 +160,19 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
             raise ValueError(
                 unknown(f"metric among 'metrics' of {where}", value, metrics)
             )
+    datasets, histories = [], []
+    for dataset in table['datasets']:
+        dataset = dict(dataset)
+        histories.append(_parse_histories(dataset.pop('history', None)))
+        datasets.append(_parse_dataset(dataset, where))
     seeds = _typed(table, 'seeds', list, where, [1])
     if not seeds or not all(type(seed) is int for seed in seeds):
         raise ValueError(f"'seeds' needs to be a list of integers in {where}")
     return Suite(
         name=name,
         title=_typed(table, 'title', str, where, name),
-        datasets=[_parse_dataset(x, where) for x in table['datasets']],
+        datasets=datasets,
+        histories=histories,
         models=_parse_models(table['models'], where),
         seeds=seeds,
         metric=metric,
@@ -244,10 +263,16 @@ def _hyper_parameters(cls: Any) -> list[str]:
 def _parse_protocols(table: dict[str, Any], where: str) -> list[Protocol]:
     allowed = ['history', 'empty_users', 'allow_future_history']
     _check_keys(table, allowed, f"'protocol' of {where}")
-    histories = table.get('history', ['train'])
-    histories = [histories] if isinstance(histories, str) else histories
+    histories = _parse_histories(table.get('history', ['train']))
     options = {key: value for key, value in table.items() if key != 'history'}
-    return [Protocol(history=history, **options) for history in histories]
+    return [Protocol(history=history, **options) for history in histories or []]
+
+
+def _parse_histories(value: Any) -> Optional[list[History]]:
+    if value is None:
+        return None
+    values: list[Any] = [value] if isinstance(value, str) else value
+    return [Protocol(history=history).history for history in values]
 
 
 def _parse_training(table: dict[str, Any], where: str) -> Training:

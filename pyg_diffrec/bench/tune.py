@@ -3,6 +3,7 @@ r"""Hyper-parameter search on validation, with Optuna."""
 import json
 import math
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -77,8 +78,10 @@ def tune(
     r"""Searches the best hyper-parameters on validation; test is never looked at.
 
     The study lies in :obj:`out` and goes on where it stopped: :obj:`trials` counts
-    those that are already there. Trials that diverge, do not fit into memory or are
-    refused by the model count as failed, with a message.
+    those that are already there. From the fifth trial on, those whose validations
+    stay below the median of the others at the same epoch are stopped early. Trials
+    that diverge, do not fit into memory or are refused by the model count as failed,
+    with a message.
 
     Args:
         model (str): The name of the model or variant.
@@ -122,17 +125,25 @@ def tune(
         study_name=f'{name}-{metric}-{training.epochs}-seed{seed}',
         storage=JournalStorage(JournalFileBackend(str(out / f'{name}.journal'))),
         sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=10),
         direction='maximize',
         load_if_exists=True,
     )
     for _ in range(len(study.trials), trials):
         trial = study.ask()
         args = suggest(trial, space)
-        value = _objective(model, data, args, metric, seed, device, training, echo)
-        failed = not math.isfinite(value)
-        state = optuna.trial.TrialState.FAIL if failed else None
-        study.tell(trial, None if failed else value, state=state)
-        echo(f'[{trial.number + 1}/{trials}] {metric} {value:.4f} {args}')
+        state, note = None, ''
+        try:
+            value = _objective(model, data, args, metric, seed, device, training, trial)
+        except optuna.TrialPruned:
+            value, state, note = None, optuna.trial.TrialState.PRUNED, 'stopped early'
+        except (MemoryError, NonFiniteLossError, ValueError) as error:
+            # A combination that the model refuses is a failed trial, not a failed
+            # search.
+            value, state, note = None, optuna.trial.TrialState.FAIL, f'failed: {error}'
+        study.tell(trial, value, state=state)
+        note = note or f'{metric} {value:.4f}'
+        echo(f'[{trial.number + 1}/{trials}] {note} {args}')
     done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     if not done:
         raise ValueError(f"No trial of '{name}' succeeded: nothing to choose from")
@@ -152,26 +163,34 @@ def _objective(
     seed: int,
     device: str,
     training: Training,
-    echo: Callable[[str], None],
+    trial: Any,
 ) -> float:
+    from optuna import TrialPruned
+
     base, fixed = VARIANTS.get(model, (model, {}))
+    validations = count(1)
+
+    def validate(built: Any) -> dict[str, float]:
+        metrics = evaluate(built, data, 'val', [metric], Protocol())
+        trial.report(metrics[metric], next(validations) * training.eval_every)
+        if trial.should_prune():
+            raise TrialPruned
+        return metrics
+
     seed_everything(seed)
-    try:
-        built = getattr(models, base).from_data(data, **{**fixed, **args})
-        result = fit(
-            built,
-            epochs=training.epochs,
-            eval_every=training.eval_every,
-            patience=training.patience,
-            validate=lambda x: evaluate(x, data, 'val', [metric], Protocol()),
-            metric=metric,
-            device=device,
-            progress=False,
-        )
-    except (MemoryError, NonFiniteLossError, ValueError) as error:
-        # A combination that the model refuses is a failed trial, not a failed search.
-        echo(f'trial failed: {error}')
-        return float('nan')
+    built = getattr(models, base).from_data(data, **{**fixed, **args})
+    result = fit(
+        built,
+        epochs=training.epochs,
+        eval_every=training.eval_every,
+        patience=training.patience,
+        validate=validate,
+        metric=metric,
+        device=device,
+        progress=False,
+    )
+    if not math.isfinite(result.best_metric):
+        raise NonFiniteLossError(f"The validation metric '{metric}' is not finite")
     return result.best_metric
 
 

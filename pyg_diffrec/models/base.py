@@ -1,4 +1,5 @@
-from typing import Any, NamedTuple, Optional, Sequence, Union
+import copy
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -89,6 +90,23 @@ class Recommender(torch.nn.Module):
         r"""What an epoch trains; empty for models in closed form."""
         return []
 
+    @classmethod
+    def scoring_arguments(cls, args: Mapping[str, Any]) -> list[str]:
+        r"""The names of those hyper-parameters that, beside the others in
+        :obj:`args`, change scores but neither weights nor training:
+        :meth:`rescored` takes them."""
+        return []
+
+    def rescored(self, **kwargs: Any) -> 'Recommender':
+        r"""The same model, with which it shares all weights, scoring with other
+        :meth:`scoring_arguments`."""
+        if kwargs:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no hyper-parameters of scoring "
+                f'alone (got {sorted(kwargs)})'
+            )
+        return copy.copy(self)
+
     def score(self, users: Tensor, history: SparseRows) -> Any:
         r"""Scores of all items.
 
@@ -174,11 +192,23 @@ class RowRecommender(Recommender):
         temporal (str or dict or TemporalWeight, optional): How much recent
             interactions of a row count more, see
             :meth:`pyg_diffrec.data.resolve_temporal`. (default: :obj:`None`)
+        temporal_training (bool, optional): Whether training uses them too, or
+            scoring alone; without meaning where :attr:`weighs_training` is false.
+            (default: :obj:`True`)
     """
 
-    def __init__(self, num_items: int, temporal: Optional[Temporal] = None) -> None:
+    #: Whether training may use temporal weights; otherwise scoring alone does.
+    weighs_training: bool = False
+
+    def __init__(
+        self,
+        num_items: int,
+        temporal: Optional[Temporal] = None,
+        temporal_training: bool = True,
+    ) -> None:
         super().__init__(num_items)
         self.temporal: Optional[TemporalWeight] = resolve_temporal(temporal)
+        self.temporal_training = temporal_training
 
     @classmethod
     def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Recommender':
@@ -190,9 +220,44 @@ class RowRecommender(Recommender):
             )
         return super().from_data(data, **kwargs)
 
+    @classmethod
+    def scoring_arguments(cls, args: Mapping[str, Any]) -> list[str]:
+        trained = cls.weighs_training and args.get('temporal_training', True)
+        if trained and args.get('temporal') is not None:
+            return []
+        return ['temporal', 'temporal_training']
+
+    def rescored(self, **kwargs: Any) -> 'RowRecommender':
+        r"""The same model, with which it shares all weights, scoring with other
+        temporal weights.
+
+        Args:
+            **kwargs: :obj:`temporal`; :obj:`temporal_training` is taken over.
+        """
+        out = copy.copy(self)
+        out.temporal = resolve_temporal(kwargs.get('temporal'))
+        out.temporal_training = kwargs.get('temporal_training', True)
+        return out
+
     def weigh(self, rows: SparseRows) -> SparseRows:
         r"""The rows with their temporal weights, if the model has any."""
         return rows if self.temporal is None else self.temporal(rows)
+
+    def training_rows(self) -> SparseRows:
+        r"""The training interactions :math:`(U, I)`, weighted if training uses
+        temporal weights.
+
+        Raises:
+            ValueError: If the model does not know them yet.
+        """
+        if self.history is None:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no interactions to train on: build "
+                f"it with 'from_data', or call 'fit_history' first"
+            )
+        if self.weighs_training and self.temporal_training:
+            return self.weigh(self.history)
+        return self.history
 
     def recommend_rows(
         self,

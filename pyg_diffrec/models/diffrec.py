@@ -92,6 +92,8 @@ class DiffRec(RowRecommender):
         there, :obj:`weighting='uniform'` and :math:`T = 1` work.
     """
 
+    weighs_training = True
+
     def __init__(
         self,
         num_items: int,
@@ -117,7 +119,7 @@ class DiffRec(RowRecommender):
         temporal: Optional[Temporal] = None,
         temporal_training: bool = True,
     ) -> None:
-        super().__init__(num_items, temporal)
+        super().__init__(num_items, temporal, temporal_training)
         bounds = {}
         if schedule in ('linear', 'linear-var'):
             bounds = {
@@ -158,7 +160,6 @@ class DiffRec(RowRecommender):
         self.lr = lr
         self.weight_decay = weight_decay
         self.batch_size = batch_size
-        self.temporal_training = temporal_training
 
     def reset_parameters(self) -> None:
         r"""Draws new weights and forgets the loss history."""
@@ -166,13 +167,7 @@ class DiffRec(RowRecommender):
         self.diffusion.reset_parameters()
 
     def phases(self) -> list[Phase]:
-        if self.history is None:
-            raise ValueError(
-                f"'{self.__class__.__name__}' has no interactions to train on: build "
-                f"it with 'from_data', or call 'fit_history' first"
-            )
-        rows = self.weigh(self.history) if self.temporal_training else self.history
-        loader = RowLoader(rows, self.batch_size, shuffle=True)
+        loader = RowLoader(self.training_rows(), self.batch_size, shuffle=True)
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.diffusion.smoothing import GraphSmoothing
 from pyg_diffrec.loader.row_loader import RowLoader
 from pyg_diffrec.models.base import RowRecommender
@@ -52,6 +53,9 @@ class GiffCF(RowRecommender):
         lr (float, optional): The learning rate of Adam. (default: :obj:`1e-3`)
         batch_size (int, optional): The number of users per training batch.
             (default: :obj:`100`)
+        temporal (str or dict or TemporalWeight, optional): Weights of recent
+            interactions in the rows that are scored; training and the graph are
+            those of unweighted rows. (default: :obj:`None`)
 
     Shapes:
         - **history:** interaction rows :math:`(B, I)`
@@ -90,8 +94,9 @@ class GiffCF(RowRecommender):
         timestep_sampler: str = 'uniform',
         lr: float = 1e-3,
         batch_size: int = 100,
+        temporal: Optional[Temporal] = None,
     ) -> None:
-        super().__init__(num_items)
+        super().__init__(num_items, temporal)
         if not 0 <= dropout < 1:
             raise ValueError(
                 f"'dropout' needs to lie in [0, 1) in "
@@ -124,12 +129,7 @@ class GiffCF(RowRecommender):
         self.graph = ItemGraph(history).to(self.device)
 
     def phases(self) -> list[Phase]:
-        if self.history is None:
-            raise ValueError(
-                f"'{self.__class__.__name__}' has no interactions to train on: build "
-                f"it with 'from_data', or call 'fit_history' first"
-            )
-        loader = RowLoader(self.history, self.batch_size, shuffle=True)
+        loader = RowLoader(self.training_rows(), self.batch_size, shuffle=True)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, fused=True)
         return [Phase('diffusion', loader, optimizer)]
 
@@ -146,7 +146,8 @@ class GiffCF(RowRecommender):
         return {'total': terms.loss.mean()}
 
     def score(self, users: Tensor, history: SparseRows) -> Any:
-        x = history.to(dtype=self.denoiser.weight.dtype).to_dense()
+        rows = self.weigh(history.to(dtype=self.denoiser.weight.dtype))
+        x = rows.to_dense()
         smoothed = self._smooth(x)
         return self.diffusion.p_sample_loop(
             self.denoiser, x, cond=(x, smoothed), smoothed=smoothed

@@ -53,12 +53,14 @@ class Annealing(NamedTuple):
 def _light_gcn_embedding(data: HeteroData, epochs: int) -> Tensor:
     model = LightGCN.from_data(data)
     (phase,) = model.phases()
+    optimizer = phase.optimizer
+    assert optimizer is not None
     model.train()
     for _ in range(epochs):
         for batch in phase.loader:
-            phase.optimizer.zero_grad()
+            optimizer.zero_grad()
             model.loss(batch)['total'].backward()
-            phase.optimizer.step()
+            optimizer.step()
     with torch.no_grad():
         return model.tables()[1]
 
@@ -130,6 +132,8 @@ class LDiffRec(RowRecommender):
             (default: :obj:`400`)
         temporal (str or dict or TemporalWeight, optional): Weights of recent
             interactions: :obj:`'linear'` is LT-DiffRec. (default: :obj:`None`)
+        temporal_training (bool, optional): Whether training uses them too, or
+            scoring alone. (default: :obj:`True`)
 
     Shapes:
         - **history:** interaction rows :math:`(B, I)`
@@ -145,6 +149,7 @@ class LDiffRec(RowRecommender):
         squashes means and log variances.
     """
 
+    weighs_training = True
     num_batches: Tensor
 
     def __init__(
@@ -175,8 +180,9 @@ class LDiffRec(RowRecommender):
         weight_decay: float = 0.0,
         batch_size: int = 400,
         temporal: Optional[Temporal] = None,
+        temporal_training: bool = True,
     ) -> None:
-        super().__init__(num_items, temporal)
+        super().__init__(num_items, temporal, temporal_training)
         if cluster is None:
             cluster = torch.zeros(num_items, dtype=torch.long)
         if cluster.shape != (num_items,):
@@ -275,12 +281,7 @@ class LDiffRec(RowRecommender):
         self.num_batches.zero_()
 
     def phases(self) -> list[Phase]:
-        if self.history is None:
-            raise ValueError(
-                f"'{self.__class__.__name__}' has no interactions to train on: build "
-                f"it with 'from_data', or call 'fit_history' first"
-            )
-        loader = RowLoader(self.weigh(self.history), self.batch_size, shuffle=True)
+        loader = RowLoader(self.training_rows(), self.batch_size, shuffle=True)
         groups = [
             {'params': list(self.vae.parameters()), 'lr': self.lr},
             {'params': list(self.denoiser.parameters()), 'lr': self.denoiser_lr},

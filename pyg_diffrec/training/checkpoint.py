@@ -38,7 +38,7 @@ def load_checkpoint(path: Union[str, Path]) -> dict[str, Any]:
         raise ValueError(
             f"'{path}' is not a readable checkpoint ({error}); delete it to start over"
         ) from error
-    if not isinstance(state, dict) or state.get('format') != 1:
+    if not isinstance(state, dict) or state.get('format') != 2:
         raise ValueError(
             f"'{path}' is not a checkpoint of this version; delete it to start over"
         )

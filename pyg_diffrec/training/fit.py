@@ -6,14 +6,16 @@ from typing import Any, Callable, Mapping, Optional, Union
 
 from tqdm import tqdm
 
-from pyg_diffrec.training.run import FitResult, TrainingRun
+from pyg_diffrec.training.run import FitResult, Reading, TrainingRun
+
+Validate = Callable[[Any], Mapping[str, float]]
 
 
 def fit(
     model: Any,
     *,
     epochs: int = 1000,
-    validate: Optional[Callable[[Any], Mapping[str, float]]] = None,
+    validate: Optional[Validate] = None,
     metric: str = 'Recall@20',
     eval_every: int = 5,
     patience: Optional[int] = 20,
@@ -68,6 +70,60 @@ def fit(
         ValueError: If an argument is out of range, the chosen metric is missing, or
             the checkpoint belongs to another model.
     """
+    reading = fit_readings(
+        model,
+        {'': validate},
+        epochs=epochs,
+        metric=metric,
+        eval_every=eval_every,
+        patience=patience,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        device=device,
+        precision=precision,
+        strategy=strategy,
+        progress=progress,
+    )['']
+    if reading.best_state is not None:
+        model.load_state_dict(reading.best_state)
+    model.eval()
+    return reading.result
+
+
+def fit_readings(
+    model: Any,
+    readings: Mapping[str, Optional[Validate]],
+    *,
+    epochs: int = 1000,
+    metric: str = 'Recall@20',
+    eval_every: int = 5,
+    patience: Optional[int] = 20,
+    checkpoint: Optional[Union[str, Path]] = None,
+    checkpoint_every: int = 5,
+    resume: bool = False,
+    device: str = 'cpu',
+    precision: Any = '32-true',
+    strategy: str = 'auto',
+    progress: bool = True,
+) -> dict[str, Reading]:
+    r"""Trains a model once and validates it in several ways, each of which chooses
+    its own best weights: as often as there are ways, :meth:`fit` would have trained
+    the same weights again.
+
+    Training goes on until the patience of every reading has run out. The model is
+    left with its last weights.
+
+    Args:
+        model (torch.nn.Module): The model.
+        readings (dict): Per name, the function that maps the model to its
+            validation metrics.
+        **kwargs: See :meth:`fit`.
+
+    Returns:
+        Per name, a reading with the :obj:`result` that :meth:`fit` would have
+        returned and the :obj:`best_state` it would have left.
+    """
     for name, value in (
         ('epochs', epochs),
         ('eval_every', eval_every),
@@ -77,34 +133,26 @@ def fit(
             raise ValueError(f"'{name}' needs to be positive in 'fit' (got {value})")
     if resume and checkpoint is None:
         raise ValueError("resume=True needs a 'checkpoint' to resume from")
-    run = TrainingRun(model, metric, validate, device, precision, strategy)
+    run = TrainingRun(model, metric, readings, device, precision, strategy)
+    if not run.phases:
+        run.evaluate()
+        run.finish(last=True, patience=None)
+        return run.readings
     if resume and checkpoint is not None and Path(checkpoint).exists():
         run.load(checkpoint)
-    if not run.phases:
-        if not run.result.finished:
-            run.evaluate()
-            run.result.finished = True
-        run.restore_best()
-        return run.result
-    bar = tqdm(
-        total=epochs, initial=run.result.num_epochs, disable=not progress, leave=False
-    )
+    bar = tqdm(total=epochs, initial=run.num_epochs, disable=not progress, leave=False)
     with bar:
-        while not run.result.finished:
+        while run.active:
             run.train_epoch()
-            epoch = run.result.num_epochs
+            epoch = run.num_epochs
             last = epoch >= epochs
             if epoch % eval_every == 0 or last:
                 run.evaluate()
-            waited = epoch - run.result.best_epoch
-            if validate is not None and patience is not None and waited >= patience:
-                run.result.stopped_early = not last
-            run.result.finished = last or run.result.stopped_early
+            run.finish(last, patience)
             if checkpoint is not None and (
-                epoch % checkpoint_every == 0 or run.result.finished
+                epoch % checkpoint_every == 0 or not run.active
             ):
                 run.save(checkpoint)
             bar.set_postfix(run.summary())
             bar.update()
-    run.restore_best()
-    return run.result
+    return run.readings

@@ -58,23 +58,36 @@ class FitResult:
         return self.evaluation_seconds / max(len(self.curve), 1)
 
 
+class Reading:
+    r"""One way to validate a training run, and the best weights by it.
+
+    Args:
+        validate (Callable, optional): Maps the model to its validation metrics.
+    """
+
+    def __init__(
+        self, validate: Optional[Callable[[Any], Mapping[str, float]]] = None
+    ) -> None:
+        self.validate = validate
+        self.result = FitResult()
+        self.best_state: Optional[dict[str, Any]] = None
+
+
 class TrainingRun:
-    r"""The state of one training run."""
+    r"""The state of one training run and of its readings."""
 
     def __init__(
         self,
         model: Any,
         metric: str,
-        validate: Optional[Callable[[Any], Mapping[str, float]]],
+        readings: Mapping[str, Optional[Callable[[Any], Mapping[str, float]]]],
         device: str,
         precision: Any,
         strategy: str,
     ) -> None:
         self.model = model
         self.metric = metric
-        self.validate = validate
-        self.result = FitResult()
-        self.best_state: Optional[dict[str, Any]] = None
+        self.readings = {name: Reading(validate) for name, validate in readings.items()}
         self.losses: dict[str, float] = {}
         self.phases = model.phases()
         if not self.phases:
@@ -88,14 +101,26 @@ class TrainingRun:
             strategy=strategy,
         )
         self.fabric.launch()
-        optimizers = [phase.optimizer for phase in self.phases]
-        self.wrapped, *self.optimizers = self.fabric.setup(model, *optimizers)
+        self.wrapped = self.fabric.setup_module(model)
+        self.optimizers: list[Any] = [
+            phase.optimizer and self.fabric.setup_optimizers(phase.optimizer)
+            for phase in self.phases
+        ]
         for phase in self.phases:
             self.wrapped.mark_forward_method(phase.method)
 
+    @property
+    def active(self) -> list[Reading]:
+        r"""The readings that training goes on for."""
+        return [x for x in self.readings.values() if not x.result.finished]
+
+    @property
+    def num_epochs(self) -> int:
+        return max(x.result.num_epochs for x in self.readings.values())
+
     def train_epoch(self) -> None:
         begin = time.perf_counter()
-        epoch = self.result.num_epochs + 1
+        epoch = self.num_epochs + 1
         self.model.train()
         self.losses = {}
         for phase, optimizer in zip(self.phases, self.optimizers):
@@ -103,8 +128,12 @@ class TrainingRun:
             for term, value in means.items():
                 key = term if len(self.phases) == 1 else f'{phase.name}/{term}'
                 self.losses[key] = value
-        self.result.num_epochs = epoch
-        self.result.training_seconds += time.perf_counter() - begin
+            if phase.scheduler is not None:
+                phase.scheduler.step()
+        seconds = time.perf_counter() - begin
+        for reading in self.active:
+            reading.result.num_epochs = epoch
+            reading.result.training_seconds += seconds
 
     def _train_phase(self, phase: Any, optimizer: Any, epoch: int) -> dict[str, float]:
         losses: list[dict[str, Tensor]] = []
@@ -112,10 +141,14 @@ class TrainingRun:
         sums: dict[str, float] = {}
         for step, batch in enumerate(phase.loader, start=1):
             batch = self.fabric.to_device(batch)
-            optimizer.zero_grad()
-            terms = getattr(self.wrapped, phase.method)(batch)
-            self.fabric.backward(terms['total'])
-            optimizer.step()
+            if optimizer is None:
+                with torch.no_grad():
+                    terms = getattr(self.wrapped, phase.method)(batch)
+            else:
+                optimizer.zero_grad()
+                terms = getattr(self.wrapped, phase.method)(batch)
+                self.fabric.backward(terms['total'])
+                optimizer.step()
             losses.append({name: x.detach() for name, x in terms.items()})
             if step - done == _CHECK_EVERY:
                 self._drain(losses, sums, phase.name, epoch, done)
@@ -154,62 +187,80 @@ class TrainingRun:
         losses.clear()
 
     def evaluate(self) -> None:
-        result = self.result
-        record: dict[str, float] = {'epoch': result.num_epochs}
-        record.update({f'loss/{name}': value for name, value in self.losses.items()})
-        if self.validate is not None:
-            begin = time.perf_counter()
-            metrics = dict(self.validate(self.model))
-            result.evaluation_seconds += time.perf_counter() - begin
-            if self.metric not in metrics:
-                raise ValueError(
-                    f"'metric' needs to be one of {sorted(metrics)} in 'fit' "
-                    f"(got '{self.metric}')"
-                )
-            value = metrics[self.metric]
-            if value != value:
-                raise NonFiniteLossError(
-                    f"The validation metric '{self.metric}' became NaN at epoch "
-                    f'{result.num_epochs}; the last checkpoint is untouched'
-                )
-            record.update(metrics)
-            # The comparison is false for NaN: the first validation is the best.
-            if not value <= result.best_metric:
-                result.best_metric = value
+        state: Optional[dict[str, Any]] = None
+        for reading in self.active:
+            result = reading.result
+            record: dict[str, float] = {'epoch': result.num_epochs}
+            record |= {f'loss/{name}': value for name, value in self.losses.items()}
+            if reading.validate is None:
                 result.best_epoch = result.num_epochs
-                self.best_state = copy.deepcopy(self.model.state_dict())
-        else:
-            result.best_epoch = result.num_epochs
-        result.curve.append(record)
+            else:
+                begin = time.perf_counter()
+                metrics = dict(reading.validate(self.model))
+                result.evaluation_seconds += time.perf_counter() - begin
+                value = self._chosen(metrics, result.num_epochs)
+                record.update(metrics)
+                # The comparison is false for NaN: the first validation is the best.
+                if not value <= result.best_metric:
+                    result.best_metric = value
+                    result.best_epoch = result.num_epochs
+                    # Readings with the same best epoch share one copy.
+                    state = state or copy.deepcopy(self.model.state_dict())
+                    reading.best_state = state
+            result.curve.append(record)
 
-    def restore_best(self) -> None:
-        if self.best_state is not None:
-            self.model.load_state_dict(self.best_state)
-        self.model.eval()
+    def _chosen(self, metrics: dict[str, float], epoch: int) -> float:
+        if self.metric not in metrics:
+            raise ValueError(
+                f"'metric' needs to be one of {sorted(metrics)} in 'fit' "
+                f"(got '{self.metric}')"
+            )
+        value = metrics[self.metric]
+        if value != value:
+            raise NonFiniteLossError(
+                f"The validation metric '{self.metric}' became NaN at epoch "
+                f'{epoch}; the last checkpoint is untouched'
+            )
+        return value
+
+    def finish(self, last: bool, patience: Optional[int]) -> None:
+        r"""Ends the readings whose patience ran out, or all after the last epoch."""
+        for reading in self.active:
+            result = reading.result
+            waited = result.num_epochs - result.best_epoch
+            if reading.validate is not None and patience is not None:
+                result.stopped_early = waited >= patience and not last
+            result.finished = last or result.stopped_early
 
     def summary(self) -> dict[str, str]:
         out = {'loss': f'{sum(self.losses.values()):.4g}'}
         if 'total' in self.losses:
             out['loss'] = f'{self.losses["total"]:.4g}'
-        if self.result.curve and self.metric in self.result.curve[-1]:
-            out[self.metric] = f'{self.result.curve[-1][self.metric]:.4f}'
-            out['best'] = f'{self.result.best_metric:.4f}'
+        result = next(iter(self.active or self.readings.values())).result
+        if result.curve and self.metric in result.curve[-1]:
+            out[self.metric] = f'{result.curve[-1][self.metric]:.4f}'
+            out['best'] = f'{result.best_metric:.4f}'
         return out
 
     def save(self, path: Union[str, Path]) -> None:
         if not self.fabric.is_global_zero:
             return
         state = {
-            'format': 1,
+            'format': 2,
             'model': self.model.state_dict(),
             'model_repr': repr(self.model),
-            'optimizers': {
-                phase.name: optimizer.state_dict()
+            'phases': {
+                phase.name: {
+                    'optimizer': optimizer and optimizer.state_dict(),
+                    'scheduler': phase.scheduler and phase.scheduler.state_dict(),
+                }
                 for phase, optimizer in zip(self.phases, self.optimizers)
             },
             'random': random_state(),
-            'best': self.best_state,
-            'result': dict(vars(self.result)),
+            'readings': {
+                name: {'best': reading.best_state, 'result': dict(vars(reading.result))}
+                for name, reading in self.readings.items()
+            },
         }
         save_checkpoint(state, path)
 
@@ -220,9 +271,20 @@ class TrainingRun:
                 f"'{path}' holds a checkpoint of {state['model_repr']}, not of "
                 f'{self.model!r}; delete it to start over'
             )
+        if list(state['readings']) != list(self.readings):
+            raise ValueError(
+                f"'{path}' holds a checkpoint that was validated as "
+                f'{list(state["readings"])}, not as {list(self.readings)}; delete it '
+                f'to start over'
+            )
         self.model.load_state_dict(state['model'])
         for phase, optimizer in zip(self.phases, self.optimizers):
-            optimizer.load_state_dict(state['optimizers'][phase.name])
+            saved = state['phases'][phase.name]
+            if optimizer is not None:
+                optimizer.load_state_dict(saved['optimizer'])
+            if phase.scheduler is not None:
+                phase.scheduler.load_state_dict(saved['scheduler'])
         set_random_state(state['random'])
-        self.best_state = state['best']
-        self.result = FitResult(**state['result'])
+        for name, saved in state['readings'].items():
+            self.readings[name].best_state = saved['best']
+            self.readings[name].result = FitResult(**saved['result'])

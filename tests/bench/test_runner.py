@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pyg_diffrec.bench import ResultsFile, parse_suite, run_suite, write_report
+from pyg_diffrec.bench import ResultsFile, parse_suite, plan, run_suite, write_report
 from pyg_diffrec.bench.report import table, terminal_table
 
 TABLE = {
@@ -108,6 +108,72 @@ def test_same_numbers_in_another_folder_and_from_a_checkpoint(finished, tmp_path
     fresh = run(tmp_path, models=models, resume=False)[1][0]
     assert [r['test'] for r in fresh] == [r['test'] for r in records[:2]]
     assert len(ResultsFile(tmp_path / 'results.jsonl').load()) == 4
+
+
+DIFFREC = {**TABLE['models'][0], 'dropout': 0.0}
+RECENCY = {'temporal': {'form': 'hyperbolic', 'h': 2.0}, 'temporal_training': False}
+
+
+def test_runs_that_differ_in_scoring_alone_share_a_training(tmp_path, monkeypatch):
+    from pyg_diffrec.bench import runner
+
+    trained = []
+
+    def spy(model, readings, **kwargs):
+        trained.append(len(readings))
+        return fit_readings(model, readings, **kwargs)
+
+    fit_readings = runner.fit_readings
+    monkeypatch.setattr(runner, 'fit_readings', spy)
+    grid = {'temporal': ['linear', {'form': 'hyperbolic', 'h': 1.0}]}
+    models = [
+        DIFFREC,
+        {**DIFFREC, **RECENCY, 'label': 'recency'},
+        {**DIFFREC, 'temporal_training': False, 'label': 'chosen', 'grid': grid},
+        {**DIFFREC, 'temporal': 'linear', 'label': 'trained on weights'},
+    ]
+    training = {'epochs': 12, 'eval_every': 2, 'patience': 4}
+    lines = []
+    together = run(tmp_path / 'all', lines, models=models, training=training)[1][0]
+    assert trained == [4, 4, 1, 1]  # Two seeds, then weighted training for each.
+    assert sum('from the same training' in line for line in lines) == 4
+    assert [r['label'] for r in together[:3]] == ['DiffRec', 'DiffRec', 'recency']
+    ignored = {'key', 'trained_with', 'date', 'seconds_total', 'peak_memory_bytes'}
+    ignored |= {'seconds_per_epoch', 'seconds_per_evaluation'}
+    for index, model in enumerate(models):
+        out = tmp_path / str(index)
+        alone = run(out, models=[model], training=training)[1][0]
+        for mine, other in zip(alone, together[2 * index : 2 * index + 2]):
+            assert mine['trained_with'] == []
+            for key in set(mine) - ignored:
+                assert mine[key] == other[key], key
+    assert together[0]['test'] != together[2]['test']
+    assert len({r['num_epochs'] for r in together}) > 1
+
+
+def test_roles_and_scoring_do_not_name_a_training():
+    data = [{'name': 'ml-1m_clean', 'roles': x} for x in ('published', 'chronological')]
+    models = [DIFFREC, {**DIFFREC, **RECENCY, 'label': 'recency'}, {'name': 'EASE'}]
+    suite = parse_suite({**TABLE, 'datasets': data, 'models': models}, 'roles')
+    keys = {}
+    for entry in plan(suite):
+        for key, _ in entry.trainings():
+            keys.setdefault(key, []).append((entry.model.label, entry.seed))
+    assert sorted(keys.values()) == [
+        [('DiffRec', 1), ('recency', 1)] * 2,
+        [('DiffRec', 2), ('recency', 2)] * 2,
+        [('EASE', 1)] * 2,
+    ]
+
+
+def test_a_dataset_may_have_histories_of_its_own(tmp_path):
+    data = [
+        {**TABLE['datasets'][0], 'history': 'train'},
+        {**TABLE['datasets'][0], 'num_items': 51},
+    ]
+    suite, (records, _) = run(tmp_path, models=[{'name': 'MostPopular'}], datasets=data)
+    assert [list(r['test']) for r in records] == [['train'], ['train', 'train+val']]
+    assert table(suite, records).count('history = train,') == 2
 
 
 def test_failed_run_is_reported_and_the_others_go_on(tmp_path):

@@ -68,12 +68,26 @@ def test_failed_trials_do_not_stop_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'load_space', lambda model: space)
     lines = []
     path = tune_function('EASE', DATA, 12, tmp_path, echo=lines.append)
-    assert any('nan' in line for line in lines)
-    assert any("trial failed: 'l2' needs to be positive" in line for line in lines)
+    assert any("failed: 'l2' needs to be positive" in line for line in lines)
     assert 'l2 = 5.0' in path.read_text()
     space['l2'] = {'choices': [-1.0]}
     with pytest.raises(ValueError, match='No trial of .* succeeded'):
         tune_function('EASE', DATA, 2, tmp_path / 'other', echo=lines.append)
+
+
+def test_hopeless_trials_stop_early(tmp_path, monkeypatch):
+    import sys
+
+    module = sys.modules['pyg_diffrec.bench.tune']
+    space = {'lr': {'choices': [1e-2, 5e-3, 1e-7]}}
+    monkeypatch.setattr(module, 'load_space', lambda model: space)
+    data = {'name': 'synthetic', 'num_users': 200, 'num_items': 60}
+    lines = []
+    tune_function('MFBPR', data, 9, tmp_path, seed=3, epochs=30, echo=lines.append)
+    stopped = [line for line in lines if 'stopped early' in line]
+    assert stopped
+    assert all('1e-07' in line for line in stopped)
+    assert '1e-07' not in lines[-1]
 
 
 def test_command_and_mistakes(tmp_path):

@@ -6,7 +6,7 @@ from toy import toy_data
 
 from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import DiffRec, MostPopular
-from pyg_diffrec.training import NonFiniteLossError, fit
+from pyg_diffrec.training import NonFiniteLossError, fit, fit_readings
 from pyg_diffrec.typing import Phase
 
 
@@ -176,7 +176,7 @@ def test_best_weights_survive_the_interruption(tmp_path):
     resume([0.1, 0.9, 0.2], 3)
     # The checkpoint says that three epochs were all: let it go on.
     state = torch.load(tmp_path / 'run.pt', weights_only=True)
-    state['result']['finished'] = False
+    state['readings']['']['result']['finished'] = False
     torch.save(state, tmp_path / 'run.pt')
     model, result = resume([0.3, 0.4], 5)
     assert (result.best_epoch, result.num_epochs) == (2, 5)
@@ -208,3 +208,80 @@ def test_precision_is_passed_on():
     _, model = build()
     fit(model, epochs=1, precision='64-true', progress=False)
     assert model.denoiser.weight.dtype == torch.double
+
+
+def test_readings_choose_and_stop_on_their_own():
+    model = Line()
+    readings = fit_readings(
+        model,
+        {
+            'early': scripted([0.5, 0.4, 0.4]),
+            'late': scripted([0.1, 0.2, 0.3, 0.4, 0.3, 0.3]),
+        },
+        epochs=99,
+        eval_every=1,
+        patience=2,
+        progress=False,
+    )
+    early, late = readings['early'], readings['late']
+    assert (early.result.best_epoch, early.result.num_epochs) == (1, 3)
+    assert (late.result.best_epoch, late.result.num_epochs) == (4, 6)
+    assert len(early.result.curve) == 3  # Not validated once it has stopped.
+    for reading, epochs in ((early, 1), (late, 4)):
+        weight = reading.best_state['weight'].item()
+        assert weight == pytest.approx(3 * (1 - 0.8 ** (2 * epochs)))
+    assert model.weight.item() == pytest.approx(3 * (1 - 0.8**12))
+
+
+def test_other_readings_cannot_resume(tmp_path):
+    options = {'epochs': 2, 'eval_every': 1, 'progress': False}
+    path = tmp_path / 'run.pt'
+    fit_readings(Line(), {'a': scripted([0.1, 0.2])}, checkpoint=path, **options)
+    with pytest.raises(ValueError, match=r"validated as \['a'\], not as \['b'\]"):
+        fit_readings(Line(), {'b': None}, checkpoint=path, resume=True, **options)
+
+
+class Halving(Line):
+    """The learning rate is halved after each epoch."""
+
+    def phases(self):
+        (phase,) = super().phases()
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(phase.optimizer, 0.5)
+        return [phase._replace(scheduler=scheduler)]
+
+
+def test_scheduler_steps_after_each_epoch_and_resumes(tmp_path):
+    whole, half = Halving(), Halving()
+    fit(whole, epochs=3, progress=False)
+    # Steps with 2 * lr = .2, .1 and .05 of the way, two per epoch.
+    assert whole.weight.item() == pytest.approx(3 * (1 - (0.8 * 0.9 * 0.95) ** 2))
+    path = tmp_path / 'run.pt'
+    options = {'checkpoint': path, 'checkpoint_every': 1, 'progress': False}
+    fit(half, epochs=2, **options)
+    state = torch.load(path, weights_only=True)
+    state['readings']['']['result']['finished'] = False
+    torch.save(state, path)
+    resumed = Halving()
+    fit(resumed, epochs=3, resume=True, **options)
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+class ClosedSteps(Line):
+    """Moves half of the way by itself."""
+
+    def phases(self):
+        return [Phase('steps', [torch.tensor(3.0)], None)]
+
+    def loss(self, batch):
+        assert not torch.is_grad_enabled()
+        self.weight.add_((batch - self.weight) / 2)
+        return {'total': (batch - self.weight).square().sum()}
+
+
+def test_phase_without_optimizer_updates_by_itself(tmp_path):
+    model, path = ClosedSteps(), tmp_path / 'run.pt'
+    fit(model, epochs=3, checkpoint=path, progress=False)
+    assert model.weight.item() == pytest.approx(3 * (1 - 0.5**3))
+    again = ClosedSteps()
+    fit(again, epochs=3, checkpoint=path, resume=True, progress=False)
+    assert torch.equal(again.weight, model.weight)

@@ -56,8 +56,8 @@ def test_killed_and_resumed_run_ends_with_the_same_weights_and_metrics(tmp_path)
     second.send_signal(signal.SIGKILL)
     assert second.wait() == -signal.SIGKILL
     assert first.wait() == 0
-    saved = torch.load(killed, weights_only=True)['result']['num_epochs']
-    assert 1 <= saved < 12
+    saved = torch.load(killed, weights_only=True)['readings']
+    assert 1 <= saved['']['result']['num_epochs'] < 12
     assert not killed.with_name('killed.pt.weights').exists()
 
     resume = command(killed, 'resume', 'fast')

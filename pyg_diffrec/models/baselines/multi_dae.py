@@ -41,7 +41,9 @@ class MultiDAE(RowRecommender):
         batch_size (int, optional): The number of users per training batch.
             (default: :obj:`500`)
         temporal (str or dict or TemporalWeight, optional): Weights of recent
-            interactions, in training and scoring. (default: :obj:`None`)
+            interactions. (default: :obj:`None`)
+        temporal_training (bool, optional): Whether training uses them too, or
+            scoring alone. (default: :obj:`True`)
 
     Shapes:
         - **history:** interaction rows :math:`(B, I)`
@@ -55,6 +57,8 @@ class MultiDAE(RowRecommender):
         The authors penalise the squared weights; here weight decay is decoupled.
     """
 
+    weighs_training = True
+
     def __init__(
         self,
         num_items: int,
@@ -65,8 +69,9 @@ class MultiDAE(RowRecommender):
         weight_decay: float = 0.01,
         batch_size: int = 500,
         temporal: Optional[Temporal] = None,
+        temporal_training: bool = True,
     ) -> None:
-        super().__init__(num_items, temporal)
+        super().__init__(num_items, temporal, temporal_training)
         name = self.__class__.__name__
         widths = [*hidden_channels, latent_channels]
         if min(widths) < 1 or lr <= 0 or batch_size < 1:
@@ -123,12 +128,7 @@ class MultiDAE(RowRecommender):
         return latent
 
     def phases(self) -> list[Phase]:
-        if self.history is None:
-            raise ValueError(
-                f"'{self.__class__.__name__}' has no interactions to train on: build "
-                f"it with 'from_data', or call 'fit_history' first"
-            )
-        loader = RowLoader(self.weigh(self.history), self.batch_size, shuffle=True)
+        loader = RowLoader(self.training_rows(), self.batch_size, shuffle=True)
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )

@@ -32,7 +32,7 @@ class MultiVAE(MultiDAE):
         weight_decay (float, optional): The weight decay of AdamW.
             (default: :obj:`0.0`)
         **kwargs (optional): :obj:`latent_channels`, :obj:`dropout`, :obj:`lr`,
-            :obj:`batch_size` and :obj:`temporal` of
+            :obj:`batch_size`, :obj:`temporal` and :obj:`temporal_training` of
             :class:`~pyg_diffrec.models.MultiDAE`.
 
     Shapes:
