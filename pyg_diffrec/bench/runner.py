@@ -90,8 +90,8 @@ def _digest(parts: dict[str, Any]) -> str:
 
 def plan(suite: Suite) -> Iterator[Run]:
     r"""All runs of a suite. Models that do not depend on a seed run with the first."""
-    for dataset in suite.datasets:
-        for spec in suite.models:
+    for index, dataset in enumerate(suite.datasets):
+        for spec in (spec.on(index) for spec in suite.models):
             deterministic = getattr(models, spec.name).deterministic
             for seed in suite.seeds[:1] if deterministic else suite.seeds:
                 yield Run(suite, dataset, spec, seed)

@@ -39,6 +39,8 @@ class ModelSpec:
         grid (dict): Hyper-parameters of which the best combination on validation is
             chosen, as lists.
         training (dict): How long it trains, where that differs from the suite.
+        args_by_dataset (list): Its hyper-parameters on each dataset of the suite,
+            where its preset depends on the dataset; :obj:`args` are the first.
     """
 
     name: str
@@ -46,6 +48,14 @@ class ModelSpec:
     args: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, list] = field(default_factory=dict)
     training: dict[str, int] = field(default_factory=dict)
+    args_by_dataset: list[dict[str, Any]] = field(default_factory=list)
+
+    def on(self, dataset: int) -> 'ModelSpec':
+        r"""The model as it is on a dataset of the suite, given by its place."""
+        if not self.args_by_dataset:
+            return self
+        args = self.args_by_dataset[dataset]
+        return replace(self, args=args, args_by_dataset=[])
 
     def points(self) -> Iterator[dict[str, Any]]:
         r"""The hyper-parameters of each combination of the grid."""
@@ -173,7 +183,7 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
         title=_typed(table, 'title', str, where, name),
         datasets=datasets,
         histories=histories,
-        models=_parse_models(table['models'], where),
+        models=_parse_models(table['models'], datasets, where),
         seeds=seeds,
         metric=metric,
         metrics=metrics,
@@ -214,7 +224,9 @@ def _parse_dataset(table: dict[str, Any], where: str) -> dict[str, Any]:
     return dict(table)
 
 
-def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
+def _parse_models(
+    tables: list[dict[str, Any]], datasets: list[dict[str, Any]], where: str
+) -> list[ModelSpec]:
     specs = []
     for table in tables:
         table = dict(table)
@@ -225,9 +237,8 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
         label, grid = table.pop('label', name), table.pop('grid', {})
         training = table.pop('training', {})
         _parse_training(training, f"model '{label}' of {where}")
-        values = preset(name, table.pop('preset')) if 'preset' in table else {}
+        presets = _parse_preset(name, table.pop('preset', None), datasets, where)
         name, args = VARIANTS.get(name, (name, {}))
-        args = {**args, **values}
         allowed = _hyper_parameters(getattr(models, name))
         _check_keys({**table, **grid}, allowed, f"model '{label}' of {where}")
         for key, values in grid.items():
@@ -236,7 +247,9 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
                     f"'grid.{key}' of model '{label}' needs to be a non-empty list "
                     f'in {where} (got {values!r})'
                 )
-        specs.append(ModelSpec(name, label, {**args, **table}, grid, training))
+        merged = [{**args, **x, **table} for x in presets]
+        spec = ModelSpec(name, label, merged[0], grid, training)
+        specs.append(replace(spec, args_by_dataset=merged if merged[1:] else []))
     labels = [spec.label.lower() for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
@@ -244,6 +257,23 @@ def _parse_models(tables: list[dict[str, Any]], where: str) -> list[ModelSpec]:
                 f"Two models are called '{label}' in {where}: give one a 'label'"
             )
     return specs
+
+
+def _parse_preset(
+    model: str, name: Optional[str], datasets: list[dict[str, Any]], where: str
+) -> list[dict[str, Any]]:
+    r"""The hyper-parameters of a preset; one per dataset if its name holds keys of
+    the dataset in braces."""
+    if name is None:
+        return [{}]
+    if '{' not in name:
+        return [preset(model, name)]
+    try:
+        return [preset(model, name.format_map(dataset)) for dataset in datasets]
+    except KeyError as error:
+        raise ValueError(
+            f"preset '{name}' of '{model}' in {where} needs {error} of every dataset"
+        ) from error
 
 
 def _hyper_parameters(cls: Any) -> list[str]:

@@ -39,6 +39,18 @@ def test_grid_and_preset():
     assert (diffrec.args['lr'], diffrec.args['num_timesteps']) == (0.5, 40)
 
 
+def test_preset_may_depend_on_the_dataset():
+    data = [{'name': f'ml-1m_{x}', 'roles': 'published'} for x in ('clean', 'noisy')]
+    models = [{'name': 'DiffRec', 'preset': '{name}', 'lr': 0.5}, {'name': 'EASE'}]
+    suite = parse(datasets=data, models=models)
+    clean, _, noisy, _ = plan(suite)
+    assert (clean.model.args['num_timesteps'], clean.model.args['lr']) == (40, 0.5)
+    assert (noisy.model.args['num_timesteps'], noisy.model.args['lr']) == (5, 0.5)
+    models[0]['preset'] = '{name} {share}'
+    with pytest.raises(ValueError, match="needs 'share' of every dataset"):
+        parse(datasets=data, models=models)
+
+
 def test_variant_is_its_model_with_other_arguments():
     suite = parse(
         models=[
