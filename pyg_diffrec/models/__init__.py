@@ -4,6 +4,7 @@ from pyg_diffrec.models.base import Recommendation, Recommender, RowRecommender
 from pyg_diffrec.models.baselines import (
     EASE,
     GFCF,
+    IALS,
     MFBPR,
     ItemKNN,
     LightGCN,
@@ -24,6 +25,7 @@ MODELS = [
     'EASE',
     'GFCF',
     'GiffCF',
+    'IALS',
     'ItemKNN',
     'LDiffRec',
     'LightGCN',
@@ -46,6 +48,7 @@ __all__ = [
     'EASE',
     'GFCF',
     'GiffCF',
+    'IALS',
     'ItemKNN',
     'LDiffRec',
     'LightGCN',

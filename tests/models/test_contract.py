@@ -9,6 +9,7 @@ SMALL = {
     'DiffRec': {'hidden_channels': [8, 4], 'batch_size': 16},
     'EASE': {'l2': 5.0},
     'GiffCF': {'embedding_dim': 6, 'batch_size': 16},
+    'IALS': {'embedding_dim': 8},
     'LDiffRec': {'encoder_channels': [8]},
     'LightGCN': {'embedding_dim': 8, 'batch_size': 64},
     'MFBPR': {'embedding_dim': 8, 'batch_size': 64},

@@ -1,5 +1,6 @@
 from pyg_diffrec.models.baselines.ease import EASE
 from pyg_diffrec.models.baselines.gfcf import GFCF
+from pyg_diffrec.models.baselines.ials import IALS
 from pyg_diffrec.models.baselines.item_knn import ItemKNN
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.mf_bpr import MFBPR
@@ -12,6 +13,7 @@ from pyg_diffrec.models.baselines.sim_gcl import SimGCL
 __all__ = [
     'EASE',
     'GFCF',
+    'IALS',
     'ItemKNN',
     'LightGCN',
     'MFBPR',
