@@ -140,7 +140,12 @@ def _check_device(device: str) -> None:
 @main.command()
 @click.argument('model')
 @click.option('--dataset', required=True, help='Name of a dataset.')
-@click.option('--roles', help="'published' or 'chronological', where a dataset has it.")
+@click.option(
+    '--roles',
+    callback=_split,
+    help="'published' or 'chronological', where a dataset has it; for both, "
+    'separated by a comma, trials are trained once.',
+)
 @click.option(
     '--trials',
     type=click.IntRange(min=1),
@@ -167,7 +172,7 @@ def _check_device(device: str) -> None:
 def tune(
     model: str,
     dataset: str,
-    roles: Optional[str],
+    roles: Optional[list[str]],
     trials: int,
     metric: str,
     seed: int,
@@ -184,13 +189,10 @@ def tune(
     from pyg_diffrec.bench import tune as search
 
     _check_device(device)
-    spec = {'name': dataset}
-    if roles is not None:
-        spec['roles'] = roles
     try:
         search(
             model,
-            spec,
+            {'name': dataset},
             trials,
             out,
             metric=metric,
@@ -198,6 +200,7 @@ def tune(
             data_root=data_root,
             device=device,
             epochs=epochs,
+            roles=roles or (),
         )
     except ImportError as error:
         raise click.ClickException(str(error)) from error

@@ -3,9 +3,8 @@ r"""Hyper-parameter search on validation, with Optuna."""
 import json
 import math
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 import click
 from torch_geometric import seed_everything
@@ -17,7 +16,7 @@ from pyg_diffrec.bench.suite import Training
 from pyg_diffrec.evaluation import Protocol, evaluate
 from pyg_diffrec.models import MODELS, VARIANTS
 from pyg_diffrec.resolver import unknown
-from pyg_diffrec.training import NonFiniteLossError, fit
+from pyg_diffrec.training import NonFiniteLossError, fit_readings
 from pyg_diffrec.utils.toml import read_toml
 
 _FOLDER = Path(models.__file__).parent / 'spaces'
@@ -73,8 +72,9 @@ def tune(
     data_root: Optional[Path] = None,
     device: str = 'cpu',
     epochs: Optional[int] = None,
+    roles: Sequence[str] = (),
     echo: Callable[[str], None] = click.echo,
-) -> Path:
+) -> list[Path]:
     r"""Searches the best hyper-parameters on validation; test is never looked at.
 
     The study lies in :obj:`out` and goes on where it stopped: :obj:`trials` counts
@@ -82,6 +82,10 @@ def tune(
     stay below the median of the others at the same epoch are stopped early. Trials
     that diverge, do not fit into memory or are refused by the model count as failed,
     with a message.
+
+    With several :obj:`roles` a trial is trained once and validated under each; a
+    preset per role is the best by its own validation. The search itself is guided
+    by the mean.
 
     Args:
         model (str): The name of the model or variant.
@@ -94,10 +98,12 @@ def tune(
         data_root (Path, optional): See :meth:`build_dataset`.
         device (str, optional): Where to train. (default: :obj:`'cpu'`)
         epochs (int, optional): Epochs at most. (default: :obj:`None`)
+        roles (list, optional): Readings of the dataset's files, where it has
+            several. (default: :obj:`()`)
         echo (Callable, optional): Receives messages.
 
     Returns:
-        The preset file, which a suite names by its path.
+        The preset files, one per role, which a suite names by their path.
 
     Raises:
         ValueError: If the model has no search space, the dataset is unknown, or no
@@ -105,7 +111,9 @@ def tune(
         ImportError: If Optuna is not installed.
     """
     space = load_space(model)
-    check_dataset(dataset)
+    datasets = [{**dataset, 'roles': role} for role in roles] or [dataset]
+    for spec in datasets:
+        check_dataset(spec)
     try:
         import optuna
         from optuna.storages import JournalStorage
@@ -115,9 +123,13 @@ def tune(
             error
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name = f'{model}-{"-".join(str(value) for value in dataset.values())}'
+    names = [
+        f'{model}-{"-".join(str(value) for value in spec.values())}'
+        for spec in datasets
+    ]
+    name = '+'.join([names[0], *roles[1:]])
     out.mkdir(parents=True, exist_ok=True)
-    data = build_dataset(dataset, data_root, out / 'data')
+    data = [build_dataset(spec, data_root, out / 'data') for spec in datasets]
     training = Training()
     if epochs is not None:
         training = replace(training, epochs=epochs)
@@ -134,7 +146,11 @@ def tune(
         args = suggest(trial, space)
         state, note = None, ''
         try:
-            value = _objective(model, data, args, metric, seed, device, training, trial)
+            values = _objective(
+                model, data, args, metric, seed, device, training, trial
+            )
+            trial.set_user_attr('values', values)
+            value = sum(values) / len(values)
         except optuna.TrialPruned:
             value, state, note = None, optuna.trial.TrialState.PRUNED, 'stopped early'
         except (MemoryError, NonFiniteLossError, ValueError) as error:
@@ -142,56 +158,70 @@ def tune(
             # search.
             value, state, note = None, optuna.trial.TrialState.FAIL, f'failed: {error}'
         study.tell(trial, value, state=state)
-        note = note or f'{metric} {value:.4f}'
+        note = note or f'{metric} {", ".join(f"{value:.4f}" for value in values)}'
         echo(f'[{trial.number + 1}/{trials}] {note} {args}')
     done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     if not done:
         raise ValueError(f"No trial of '{name}' succeeded: nothing to choose from")
-    best = max(done, key=lambda trial: trial.value)
-    args = suggest(optuna.trial.FixedTrial(best.params), space)
-    path = out / f'{name}.toml'
-    _write_preset(path, args, f'{metric} {best.value:.4f} on validation of {dataset}')
-    echo(f'best of {len(done)}: {metric} {best.value:.4f} {args}\nwrote {path}')
-    return path
+    paths = []
+    for index, (name, spec) in enumerate(zip(names, datasets)):
+        values = [trial.user_attrs['values'][index] for trial in done]
+        value = max(values)
+        best = done[values.index(value)]
+        args = suggest(optuna.trial.FixedTrial(best.params), space)
+        paths.append(out / f'{name}.toml')
+        _write_preset(paths[-1], args, f'{metric} {value:.4f} on validation of {spec}')
+        echo(f'best of {len(done)}: {metric} {value:.4f} {args}\nwrote {paths[-1]}')
+    return paths
 
 
 def _objective(
     model: str,
-    data: HeteroData,
+    data: list[HeteroData],
     args: dict[str, Any],
     metric: str,
     seed: int,
     device: str,
     training: Training,
     trial: Any,
-) -> float:
+) -> list[float]:
+    r"""The best validation under each reading of the data."""
     from optuna import TrialPruned
 
     base, fixed = VARIANTS.get(model, (model, {}))
-    validations = count(1)
+    curves: list[list[float]] = [[] for _ in data]
 
-    def validate(built: Any) -> dict[str, float]:
-        metrics = evaluate(built, data, 'val', [metric], Protocol())
-        trial.report(metrics[metric], next(validations) * training.eval_every)
-        if trial.should_prune():
-            raise TrialPruned
-        return metrics
+    def validation(index: int) -> Callable[[Any], dict[str, float]]:
+        def validate(built: Any) -> dict[str, float]:
+            metrics = evaluate(built, data[index], 'val', [metric], Protocol())
+            curves[index].append(metrics[metric])
+            rounds = len(curves[index])
+            # Whether all readings are validated, and go on.
+            if all(len(curve) == rounds for curve in curves):
+                mean = sum(curve[-1] for curve in curves) / len(curves)
+                trial.report(mean, rounds * training.eval_every)
+                if trial.should_prune():
+                    raise TrialPruned
+            return metrics
+
+        return validate
 
     seed_everything(seed)
-    built = getattr(models, base).from_data(data, **{**fixed, **args})
-    result = fit(
+    built = getattr(models, base).from_data(data[0], **{**fixed, **args})
+    readings = fit_readings(
         built,
+        {str(index): validation(index) for index in range(len(data))},
         epochs=training.epochs,
         eval_every=training.eval_every,
         patience=training.patience,
-        validate=validate,
         metric=metric,
         device=device,
         progress=False,
     )
-    if not math.isfinite(result.best_metric):
+    values = [reading.result.best_metric for reading in readings.values()]
+    if not all(map(math.isfinite, values)):
         raise NonFiniteLossError(f"The validation metric '{metric}' is not finite")
-    return result.best_metric
+    return values
 
 
 def _write_preset(path: Path, args: dict[str, Any], origin: str) -> None:

@@ -44,13 +44,14 @@ def test_search_chooses_on_validation_and_goes_on(tmp_path, monkeypatch):
     evaluate = module.evaluate
     monkeypatch.setattr(module, 'evaluate', spy)
     lines = []
-    path = tune('EASE', DATA, 3, tmp_path, metric='Recall@5', echo=lines.append)
+    (path,) = tune('EASE', DATA, 3, tmp_path, metric='Recall@5', echo=lines.append)
     assert set(splits) == {'val'}
     assert len(splits) == 3
     values = [float(line.split()[2]) for line in lines[:3]]
     assert f'{max(values):.4f}' in lines[3]
     lines.clear()
-    assert tune('EASE', DATA, 5, tmp_path, metric='Recall@5', echo=lines.append) == path
+    again = tune('EASE', DATA, 5, tmp_path, metric='Recall@5', echo=lines.append)
+    assert again == [path]
     assert [line.split()[0] for line in lines[:2]] == ['[4/5]', '[5/5]']
     assert len(splits) == 5
 
@@ -67,7 +68,7 @@ def test_failed_trials_do_not_stop_the_search(tmp_path, monkeypatch):
     space = {'l2': {'choices': [-1.0, 5.0]}}
     monkeypatch.setattr(module, 'load_space', lambda model: space)
     lines = []
-    path = tune_function('EASE', DATA, 12, tmp_path, echo=lines.append)
+    (path,) = tune_function('EASE', DATA, 12, tmp_path, echo=lines.append)
     assert any("failed: 'l2' needs to be positive" in line for line in lines)
     assert 'l2 = 5.0' in path.read_text()
     space['l2'] = {'choices': [-1.0]}
@@ -88,6 +89,39 @@ def test_hopeless_trials_stop_early(tmp_path, monkeypatch):
     assert stopped
     assert all('1e-07' in line for line in stopped)
     assert '1e-07' not in lines[-1]
+
+
+def test_roles_share_trials_and_choose_on_their_own(tmp_path, monkeypatch):
+    import sys
+
+    module = sys.modules['pyg_diffrec.bench.tune']
+    scores = {'a': {10.0: 0.3, 20.0: 0.1}, 'b': {10.0: 0.2, 20.0: 0.5}}
+    built = []
+
+    class Fake(module.models.EASE):
+        @classmethod
+        def from_data(cls, data, l2):
+            model = cls(5, l2=l2)
+            built.append(l2)
+            return model
+
+    def evaluate(model, data, split, metrics, protocol):
+        assert split == 'val'
+        return {metrics[0]: scores[data][model.l2]}
+
+    monkeypatch.setattr(module.models, 'EASE', Fake)
+    monkeypatch.setattr(module, 'evaluate', evaluate)
+    monkeypatch.setattr(module, 'check_dataset', lambda spec: None)
+    monkeypatch.setattr(module, 'build_dataset', lambda spec, *args: spec['roles'])
+    space = {'l2': {'choices': [10.0, 20.0]}}
+    monkeypatch.setattr(module, 'load_space', lambda model: space)
+    paths = tune(
+        'EASE', {'name': 'd'}, 8, tmp_path, roles=['a', 'b'], echo=lambda line: None
+    )
+    assert [path.name for path in paths] == ['EASE-d-a.toml', 'EASE-d-b.toml']
+    assert len(built) == 8
+    assert 'l2 = 10.0' in paths[0].read_text()
+    assert 'l2 = 20.0' in paths[1].read_text()
 
 
 def test_command_and_mistakes(tmp_path):
