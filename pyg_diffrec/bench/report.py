@@ -86,6 +86,7 @@ def table(suite: Suite, records: Records) -> str:
             rows.append(row)
         lines += ['| ' + ' | '.join(row) + ' |' for row in rows] + ['']
         lines += _chosen(by_label)
+        lines += _best_on_test(suite, by_label)
     lines += _provenance(records)
     return '\n'.join(lines) + '\n'
 
@@ -106,6 +107,28 @@ def _chosen(by_label: dict[str, Records]) -> list[str]:
                 seed = '' if run['deterministic'] else f' (seed {run["seed"]})'
                 lines.append(f'- {label}{seed}: {chosen}, of {points} on validation')
     return [*lines, ''] if lines else []
+
+
+def _best_on_test(suite: Suite, by_label: dict[str, Records]) -> list[str]:
+    columns = {
+        label: [run['best_on_test'] for run in runs]
+        for label, runs in by_label.items()
+        if all('best_on_test' in run for run in runs)
+    }
+    if not columns:
+        return []
+    lines = [
+        f'Best epochs by _test_ {suite.metric}, as papers report that choose on test; '
+        f'higher by construction, and not comparable with the table above:',
+        '',
+        '| ' + ' | '.join(['model', *suite.table, 'epochs']) + ' |',
+        '| --- |' + ' ---: |' * (len(suite.table) + 1),
+    ]
+    for label, best in columns.items():
+        cells = [_cell([x[metric] for x in best], -1) for metric in suite.table]
+        epochs = ', '.join(str(x['epoch']) for x in best)
+        lines.append('| ' + ' | '.join([label, *cells, epochs]) + ' |')
+    return [*lines, '']
 
 
 def _provenance(records: Records) -> list[str]:

@@ -21,6 +21,7 @@ from pyg_diffrec.bench.results import ResultsFile
 from pyg_diffrec.bench.suite import ModelSpec, Suite
 from pyg_diffrec.evaluation import Protocol, evaluate
 from pyg_diffrec.training import FitResult, NonFiniteLossError, fit_readings
+from pyg_diffrec.typing import Split
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         r"""All that decides the numbers, apart from the code."""
-        return {
+        parts = {
             'model': self.model.name,
             'hyper_parameters': self.model.args,
             'grid': self.model.grid,
@@ -46,6 +47,7 @@ class Run:
             'protocols': [asdict(protocol) for protocol in self.protocols],
             'training': self.training,
         }
+        return {**parts, 'best_on_test': True} if self.suite.best_on_test else parts
 
     @property
     def protocols(self) -> list[Protocol]:
@@ -234,21 +236,26 @@ def _execute(
         for key, args in run.trainings():
             by_training.setdefault(key, []).append((run, args))
     best: dict[str, _Best] = {}
+    on_test: dict[str, _Best] = {}
     tried: dict[str, list[dict[str, Any]]] = {run.key: [] for run in bundle}
     seconds = time.perf_counter()
     records = []
     with PeakMemory(device) as memory:
         for training, readings in by_training.items():
-            for run, found in _train(
+            for run, split, found in _train(
                 training, readings, datasets, out, device, resume, progress
             ):
+                if split == 'test':
+                    if run.key not in on_test or found.value > on_test[run.key].value:
+                        on_test[run.key] = found
+                    continue
                 tried[run.key].append(
                     {'hyper_parameters': found.args, run.suite.metric: found.value}
                 )
                 if run.key not in best or found.value > best[run.key].value:
                     best[run.key] = found
         for run in bundle:
-            # The only look at the test interactions, once per history.
+            # The only look at the test interactions that counts, once per history.
             chosen = best[run.key]
             if chosen.state is not None:
                 chosen.model.load_state_dict(chosen.state)
@@ -259,7 +266,10 @@ def _execute(
                 )
                 for protocol in run.protocols
             }
-            records.append(_record(run, data, chosen, tried[run.key], test))
+            record = _record(run, data, chosen, tried[run.key], test)
+            if run.key in on_test:
+                record['best_on_test'] = _selected(run, on_test[run.key].result)
+            records.append(record)
     chosen_trainings = {found.training for found in best.values()}
     for training in set(by_training) - chosen_trainings:
         _checkpoint(out, training, by_training[training]).unlink(missing_ok=True)
@@ -296,7 +306,7 @@ def _train(
     device: str,
     resume: bool,
     progress: bool,
-) -> list[tuple[Run, _Best]]:
+) -> list[tuple[Run, Split, _Best]]:
     r"""Trains once for all readings, each of which chooses its own epoch."""
     first, args = readings[0]
     checkpoint = _checkpoint(out, training, readings)
@@ -306,11 +316,16 @@ def _train(
     seed_everything(first.seed)
     model = cls.from_data(data, **args)
     names = cls.scoring_arguments(args)
-    views, validate = [], {}
+    entries: list[tuple[Run, dict[str, Any], Any, Split]] = []
+    validate = {}
     for run, own in readings:
         view = model.rescored(**{key: own[key] for key in names if key in own})
-        views.append(view)
-        validate[f'{run.key} {json.dumps(own)}'] = _validation(view, run, datasets)
+        splits: list[Split] = ['val', 'test'] if run.suite.best_on_test else ['val']
+        for split in splits:
+            entries.append((run, own, view, split))
+            validate[f'{run.key} {json.dumps(own)} {split}'] = _validation(
+                view, run, datasets, split
+            )
     fitted = fit_readings(
         model,
         validate,
@@ -322,14 +337,25 @@ def _train(
         progress=progress,
     )
     return [
-        (run, _Best(x.result.best_metric, view, x.best_state, own, x.result, training))
-        for (run, own), view, x in zip(readings, views, fitted.values())
+        (
+            run,
+            split,
+            _Best(x.result.best_metric, view, x.best_state, own, x.result, training),
+        )
+        for (run, own, view, split), x in zip(entries, fitted.values())
     ]
 
 
-def _validation(view: Any, run: Run, datasets: _Datasets) -> Callable[[Any], Any]:
+def _validation(
+    view: Any, run: Run, datasets: _Datasets, split: Split
+) -> Callable[[Any], Any]:
     suite, data = run.suite, datasets(run.dataset)
-    return lambda model: evaluate(view, data, 'val', suite.metrics, run.protocols[0])
+    return lambda model: evaluate(view, data, split, suite.metrics, run.protocols[0])
+
+
+def _selected(run: Run, result: FitResult) -> dict[str, float]:
+    record = next(x for x in result.curve if x['epoch'] == result.best_epoch)
+    return {key: record[key] for key in ['epoch', *run.suite.metrics]}
 
 
 def _record(
@@ -340,7 +366,7 @@ def _record(
     test: Mapping[Any, dict[str, float]],
 ) -> dict[str, Any]:
     suite, result = run.suite, best.result
-    selected = next(x for x in result.curve if x['epoch'] == result.best_epoch)
+    selected = _selected(run, result)
     return {
         'key': run.key,
         **run.identity,

@@ -16,7 +16,7 @@ from pyg_diffrec.utils.toml import read_toml
 
 _FOLDER = Path(__file__).parent / 'suites'
 _KEYS = ['title', 'seeds', 'metric', 'metrics', 'table', 'protocol', 'training']
-_KEYS += ['datasets', 'models']
+_KEYS += ['best_on_test', 'datasets', 'models']
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Suite:
         datasets (list): The datasets, as arguments including their :obj:`name`.
         histories (list): Per dataset, the test-time histories that it has of its
             own, or :obj:`None`.
+        best_on_test (bool): Whether to record, beside the results, the best test
+            metrics of all validated epochs, as papers report that choose on test.
         models (list): The models.
         seeds (list): The seeds; models that do not depend on it run once.
         metric (str): The validation metric that chooses.
@@ -93,6 +95,7 @@ class Suite:
     protocols: list[Protocol]
     training: Training
     histories: list[Optional[list[History]]] = field(default_factory=list)
+    best_on_test: bool = False
 
     def protocols_of(self, dataset: dict[str, Any]) -> list[Protocol]:
         r"""The protocols of a dataset: those of the suite, unless the dataset has
@@ -183,6 +186,7 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
         title=_typed(table, 'title', str, where, name),
         datasets=datasets,
         histories=histories,
+        best_on_test=_typed(table, 'best_on_test', bool, where, False),
         models=_parse_models(table['models'], datasets, where),
         seeds=seeds,
         metric=metric,

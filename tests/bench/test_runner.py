@@ -166,6 +166,25 @@ def test_roles_and_scoring_do_not_name_a_training():
     ]
 
 
+def test_best_on_test_stands_beside_the_results(tmp_path, finished):
+    training = {'epochs': 12, 'eval_every': 2, 'patience': 4}
+    changes = {'models': [DIFFREC], 'training': training, 'seeds': [1, 2]}
+    changes['protocol'] = {'history': ['train']}
+    plain = run(tmp_path / 'plain', **changes)[1][0]
+    suite, (records, _) = run(tmp_path / 'both', best_on_test=True, **changes)
+    for mine, other in zip(plain, records):
+        assert mine['key'] != other['key']
+        for key in ('validation', 'test', 'curve', 'selected_epoch', 'num_epochs'):
+            assert mine[key] == other[key]
+        assert 'best_on_test' not in mine
+        best = other['best_on_test']
+        assert best['Recall@5'] >= other['test']['train']['Recall@5']
+        assert best['epoch'] % 2 == 0
+    markdown = table(suite, records)
+    assert 'Best epochs by _test_ Recall@5' in markdown
+    assert 'Best epochs' not in table(finished[1], finished[2])
+
+
 def test_a_dataset_may_have_histories_of_its_own(tmp_path):
     data = [
         {**TABLE['datasets'][0], 'history': 'train'},
