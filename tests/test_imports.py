@@ -86,7 +86,7 @@ def test_no_code_evaluates_or_unpickles():
                 if text.startswith('torch.load'):
                     assert 'weights_only=True' in text, path
                 assert not text.startswith(('pickle.load', 'pickle.Unpickler')), path
-                if text.startswith('np.load'):
+                if text.startswith('np.load('):
                     assert 'allow_pickle=False' in text, path
 
 

@@ -5,7 +5,8 @@ from pyg_diffrec.data.interactions import (
     split_mask,
     target_rows,
 )
-from pyg_diffrec.data.schema import validate
+from pyg_diffrec.data.schema import USER_USER, validate
+from pyg_diffrec.data.social import read_ties
 from pyg_diffrec.data.temporal import (
     ExponentialTemporalWeight,
     HyperbolicTemporalWeight,
@@ -21,9 +22,11 @@ __all__ = [
     'LinearTemporalWeight',
     'TemporalWeight',
     'USER_ITEM',
+    'USER_USER',
     'history_mask',
     'interaction_rows',
     'is_time_ordered',
+    'read_ties',
     'resolve_temporal',
     'split_mask',
     'target_rows',

@@ -6,6 +6,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import BaseStorage
 
 from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.data.social import find_opposites
+from pyg_diffrec.utils.sampling import first_occurrences
 
 USER_USER = ('user', 'trusts', 'user')
 SPLITS = ('train', 'val', 'test')
@@ -76,11 +78,9 @@ def _check_edge_index(data: HeteroData, edge_type: tuple[str, str, str]) -> Tens
 
 
 def _check_unique(edge_index: Tensor, num_items: int) -> None:
-    key, perm = (edge_index[0] * num_items + edge_index[1]).sort(stable=True)
-    repeated = key[1:] == key[:-1]
+    repeated = ~first_occurrences(edge_index[0] * num_items + edge_index[1])
     if bool(repeated.any()):
-        # The sort is stable: in a run of equal pairs the first was stored first.
-        pos = int(perm[1:][repeated].min())
+        pos = _first(repeated)
         user, item = edge_index[:, pos].tolist()
         raise ValueError(
             f'The interactions hold {int(repeated.sum())} duplicates, the first is '
@@ -187,7 +187,42 @@ def _check_features(data: HeteroData, node_type: str) -> None:
             )
 
 
-def validate(data: HeteroData) -> HeteroData:
+def check_ties(data: HeteroData, undirected: bool = False) -> None:
+    r"""Checks the ties :obj:`('user', 'trusts', 'user')` of a graph, which have to be
+    there.
+
+    Args:
+        data (HeteroData): A graph that says how many users it has.
+        undirected (bool, optional): Whether each tie needs its opposite.
+            (default: :obj:`False`)
+
+    Raises:
+        ValueError: If there is no such relation, or a tie is out of range, of a user
+            to itself, there twice, or without its opposite.
+    """
+    edge_index = _check_edge_index(data, USER_USER)
+    row, col = edge_index
+    num_users = data['user'].num_nodes
+    checks = [
+        (row == col, 'that join a user to itself', 'CleanSocialEdges()'),
+        (~first_occurrences(row * num_users + col), 'twice', 'CleanSocialEdges()'),
+    ]
+    if undirected:
+        alone = find_opposites(edge_index, num_users) < 0
+        checks.append(
+            (alone, 'in one direction only', 'CleanSocialEdges(undirected=True)')
+        )
+    for wrong, what, transform in checks:
+        if bool(wrong.any()):
+            pos = _first(wrong)
+            raise ValueError(
+                f'{USER_USER} holds {int(wrong.sum())} ties {what}, the first is from '
+                f'user {int(row[pos])} to user {int(col[pos])} at position {pos}: '
+                f"clean them with 'pyg_diffrec.transforms.{transform}(data)'"
+            )
+
+
+def validate(data: HeteroData, undirected_ties: bool = False) -> HeteroData:
     r"""Checks a graph against the schema that all models rely on.
 
     .. code-block:: python
@@ -200,10 +235,12 @@ def validate(data: HeteroData) -> HeteroData:
     :obj:`train_mask`, :obj:`val_mask` and :obj:`test_mask`, which divide the
     interactions; :obj:`time`, along which a user's interactions are stored;
     :obj:`edge_weight`; features :obj:`x_<modality>` of users and items; ties
-    :obj:`('user', 'trusts', 'user')`.
+    :obj:`('user', 'trusts', 'user')`, each once and none of a user to itself.
 
     Args:
         data (HeteroData): The graph.
+        undirected_ties (bool, optional): Whether each tie needs its opposite.
+            (default: :obj:`False`)
 
     Shapes:
         - **output:** :obj:`data` itself, unchanged
@@ -233,5 +270,5 @@ def validate(data: HeteroData) -> HeteroData:
     for node_type in ('user', 'item'):
         _check_features(data, node_type)
     if USER_USER in data.edge_types:
-        _check_edge_index(data, USER_USER)
+        check_ties(data, undirected_ties)
     return data

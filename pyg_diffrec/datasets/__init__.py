@@ -1,7 +1,9 @@
 from pyg_diffrec.datasets.diffrec import DiffRecDataset
+from pyg_diffrec.datasets.social import SocialDataset
 from pyg_diffrec.datasets.synthetic import SyntheticInteractions
 
 __all__ = [
     'DiffRecDataset',
+    'SocialDataset',
     'SyntheticInteractions',
 ]

@@ -1,27 +1,21 @@
-import glob
-import hashlib
 import os
-import re
 import tempfile
 from typing import Callable, Literal, Optional, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData, download_url
+from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import validate
 from pyg_diffrec.datasets._archive import TOOLS, extract, find_tools
-from pyg_diffrec.datasets.base import InteractionDataset
+from pyg_diffrec.datasets.raw import RawDataset
 
 Roles = Literal['published', 'chronological']
 
 # Item embeddings that come with some of the datasets.
 EMBEDDING = 'item_emb.npy'
-
-# Raised whenever the processed graph changes, so that no older file is reused.
-LAYOUT = 2
 
 
 def _read_pairs(path: str) -> Tensor:
@@ -68,11 +62,7 @@ def _read_embedding(path: str, num_items: int) -> Tensor:
     return torch.from_numpy(embedding).float()
 
 
-def _digest(*parts: bytes) -> str:
-    return hashlib.sha256(b''.join(parts)).hexdigest()[:16]
-
-
-class DiffRecDataset(InteractionDataset):
+class DiffRecDataset(RawDataset):
     r"""The datasets of the `"Diffusion Recommender Model"
     <https://arxiv.org/abs/2304.04971>`_ paper, in the authors' files
     :obj:`train_list.npy`, :obj:`valid_list.npy` and :obj:`test_list.npy`.
@@ -141,6 +131,7 @@ class DiffRecDataset(InteractionDataset):
         'amazon-book_clean',
         'amazon-book_noisy',
     )
+    layout = 2
 
     def __init__(
         self,
@@ -152,49 +143,17 @@ class DiffRecDataset(InteractionDataset):
         pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
         force_reload: bool = False,
     ) -> None:
-        if name not in self.names:
-            raise ValueError(
-                f"'name' needs to be one of {list(self.names)} in "
-                f"'{self.__class__.__name__}' (got '{name}')"
-            )
         if roles not in get_args(Roles):
             raise ValueError(
                 f"'roles' needs to be one of {list(get_args(Roles))} in "
                 f"'{self.__class__.__name__}' (got '{roles}')"
             )
-        self.name = name
         self.roles = roles
-        self._raw_dir = None if raw_dir is None else os.path.expanduser(raw_dir)
-        self._raw_digest: Optional[str] = None
-        super().__init__(
-            os.path.expanduser(root),
-            transform,
-            pre_transform,
-            force_reload=force_reload,
-        )
-        self.load(self.processed_paths[0])
-
-    @property
-    def raw_dir(self) -> str:
-        return self._raw_dir or os.path.join(self.root, self.name, 'raw')
-
-    @property
-    def processed_dir(self) -> str:
-        return os.path.join(self.root, self.name, 'processed')
+        super().__init__(root, name, raw_dir, transform, pre_transform, force_reload)
 
     @property
     def raw_file_names(self) -> list[str]:
         return ['train_list.npy', 'valid_list.npy', 'test_list.npy']
-
-    @property
-    def processed_file_names(self) -> str:
-        if self._raw_digest is None and not self._missing():
-            names = [*self.raw_file_names, *self._optional()]
-            self._raw_digest = _digest(*map(self._raw_bytes, names))
-        if self._raw_digest is not None:
-            return self._processed_name(self._raw_digest)
-        processed = self._processed_without_raw()
-        return processed[0] if processed else self._processed_name('none')
 
     def download(self) -> None:
         r"""Downloads and unpacks the authors' archive into :obj:`raw_dir`."""
@@ -206,13 +165,7 @@ class DiffRecDataset(InteractionDataset):
         home = os.path.join(self.root, self.name)
         os.makedirs(home, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
-            try:
-                archive = download_url(f'{self.url}/{self.name}.rar', folder)
-            except OSError as error:
-                raise RuntimeError(
-                    f"Could not download '{self.url}/{self.name}.rar' ({error}): "
-                    f'{self._what_to_do()}'
-                ) from error
+            archive = self._fetch(f'{self.url}/{self.name}.rar', folder)
             try:
                 scratch = os.path.join(folder, 'unpacked')
                 extract(
@@ -257,44 +210,9 @@ class DiffRecDataset(InteractionDataset):
             data = self.pre_transform(data)
         self.save([data], self.processed_paths[0])
 
-    def _download(self) -> None:
-        missing = self._missing()
-        if not missing:
-            return
-        if not self.force_reload and len(self._processed_without_raw()) == 1:
-            return
-        if self._raw_dir is not None:
-            raise FileNotFoundError(
-                f"'{self.raw_dir}' does not hold {missing}: {self._what_to_do()}"
-            )
-        self.download()
-
     def _optional(self) -> list[str]:
         path = os.path.join(self.raw_dir, EMBEDDING)
         return [EMBEDDING] if os.path.isfile(path) else []
-
-    def _missing(self) -> list[str]:
-        paths = zip(self.raw_file_names, self.raw_paths, strict=True)
-        return [name for name, path in paths if not os.path.isfile(path)]
-
-    def _raw_bytes(self, name: str) -> bytes:
-        with open(os.path.join(self.raw_dir, name), 'rb') as f:
-            return hashlib.sha256(f.read()).digest()
-
-    def _processed_name(self, raw: str) -> str:
-        # Addresses in a function's repr change from run to run.
-        pre_transform = re.sub(r' at 0x[0-9a-f]+', '', repr(self.pre_transform))
-        key = _digest(pre_transform.encode())
-        return f'{self.roles}_v{LAYOUT}_{key}_{raw}.pt'
-
-    def _processed_without_raw(self) -> list[str]:
-        pattern = os.path.join(
-            glob.escape(self.processed_dir), self._processed_name('*')
-        )
-        return [os.path.basename(path) for path in sorted(glob.glob(pattern))]
-
-    def _what_to_do(self) -> str:
-        return f"put {self.raw_file_names} of '{self.name}' into '{self.raw_dir}'"
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}('{self.name}', roles='{self.roles}')"

@@ -177,7 +177,34 @@ def test_validate_names_the_first_bad_row_of_features(data, value):
         validate(data)
 
 
-def test_validate_refuses_ties_out_of_range(data):
-    data['user', 'trusts', 'user'].edge_index[1, 1] = 3
-    with pytest.raises(ValueError, match=r"'trusts', 'user'. names user 3 at pos.* 1"):
+TRUSTS = ('user', 'trusts', 'user')
+
+
+@pytest.mark.parametrize(
+    ('edge_index', 'match'),
+    [
+        (torch.tensor([[0, 1], [1, 3]]), r"'trusts', 'user'. names user 3 at pos.* 1"),
+        (torch.tensor([[0], [1]]).int(), r"'trusts', 'user'. needs .*'torch.int32'"),
+        (
+            torch.tensor([[0, 1, 2], [1, 1, 2]]),
+            r'2 ties that join .* user 1 to user 1 at position 1: .*SocialEdges\(\)',
+        ),
+        (
+            torch.tensor([[2, 0, 1, 2, 0], [1, 1, 0, 1, 1]]),
+            r'2 ties twice, the first is from user 2 to user 1 at position 3: .*Clean',
+        ),
+    ],
+)
+def test_validate_names_ties_that_break_the_schema(data, edge_index, match):
+    data[TRUSTS].edge_index = edge_index
+    with pytest.raises(ValueError, match=match):
         validate(data)
+
+
+def test_validate_asks_for_opposites_of_ties_if_told_to(data):
+    assert validate(data, undirected_ties=True) is data
+    data[TRUSTS].edge_index = torch.tensor([[0, 2, 1], [1, 0, 0]])
+    assert validate(data) is data
+    match = r'1 ties in one .* user 2 to user 0 at position 1: .*\(undirected=True\)'
+    with pytest.raises(ValueError, match=match):
+        validate(data, undirected_ties=True)

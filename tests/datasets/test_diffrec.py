@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pyg_diffrec.data import USER_ITEM, validate
-from pyg_diffrec.datasets import DiffRecDataset, diffrec
+from pyg_diffrec.datasets import DiffRecDataset
+from pyg_diffrec.datasets import raw as raw_module
 
 TRAIN = [[1, 3], [1, 0], [0, 2], [0, 4]]
 VALID = [[0, 1], [1, 4]]
@@ -196,7 +197,7 @@ def archive(tmp_path, monkeypatch):
         subprocess.run([tar, '-c', '-f', path, '-C', contents, '.'], check=True)
         return path
 
-    monkeypatch.setattr(diffrec, 'download_url', download_url)
+    monkeypatch.setattr(raw_module, 'download_url', download_url)
     return contents
 
 
@@ -248,7 +249,7 @@ def test_download_without_a_tool_or_network_says_what_to_do(
     (tmp_path / 'tools' / 'bsdtar').write_text('#!/bin/sh\necho no rar >&2\nexit 1\n')
     with pytest.raises(RuntimeError, match=f'Could not unpack.*no rar.*: {advice}'):
         DiffRecDataset(root, 'ml-1m_clean')
-    monkeypatch.setattr(diffrec, 'download_url', offline)
+    monkeypatch.setattr(raw_module, 'download_url', offline)
     with pytest.raises(RuntimeError, match=f'not download.*no route.*: {advice}'):
         DiffRecDataset(root, 'ml-1m_clean')
     monkeypatch.setenv('PATH', str(tmp_path))

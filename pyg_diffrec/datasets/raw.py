@@ -1,0 +1,145 @@
+import glob
+import hashlib
+import os
+import re
+from typing import Callable, Optional
+
+from torch_geometric.data import HeteroData, download_url
+
+from pyg_diffrec.datasets.base import InteractionDataset
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b''.join(parts)).hexdigest()[:16]
+
+
+class RawDataset(InteractionDataset):
+    r"""The base class of datasets that are made from raw files of known names.
+
+    The raw files lie in :obj:`raw_dir`, which is never written to, or are downloaded
+    to :obj:`<root>/<name>/raw`. Processed files lie in
+    :obj:`<root>/<name>/processed`, one for each :obj:`roles`, contents of the raw
+    files and :obj:`pre_transform`, so that no graph is read for other raw files.
+    Where the raw files are gone and one processed file fits, it is used.
+
+    Derived classes give :obj:`names`, :obj:`raw_file_names`, :meth:`download` and
+    :meth:`process`.
+
+    Args:
+        root (str): The folder for :obj:`<name>`.
+        name (str): One of :obj:`names`.
+        raw_dir (str, optional): A folder that holds the raw files. Nothing is
+            downloaded or written there. (default: :obj:`None`)
+        transform (callable, optional): Applied to the graph on every access.
+            (default: :obj:`None`)
+        pre_transform (callable, optional): Applied to the graph before it is
+            saved. Processed files are kept apart by its :meth:`__repr__`: two
+            functions of the same name need :obj:`force_reload`.
+            (default: :obj:`None`)
+        force_reload (bool, optional): Whether to process the raw files again.
+            (default: :obj:`False`)
+
+    Raises:
+        ValueError: If :obj:`name` is unknown.
+        FileNotFoundError: If a file is missing in :obj:`raw_dir`.
+        RuntimeError: If the files are missing and cannot be downloaded.
+    """
+
+    names: tuple[str, ...] = ()
+    roles: str = 'published'
+
+    # Raised whenever the processed graph changes, so that no older file is reused.
+    layout = 1
+
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        raw_dir: Optional[str] = None,
+        transform: Optional[Callable[[HeteroData], HeteroData]] = None,
+        pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
+        force_reload: bool = False,
+    ) -> None:
+        if name not in self.names:
+            raise ValueError(
+                f"'name' needs to be one of {list(self.names)} in "
+                f"'{self.__class__.__name__}' (got '{name}')"
+            )
+        self.name = name
+        self._raw_dir = None if raw_dir is None else os.path.expanduser(raw_dir)
+        self._raw_digest: Optional[str] = None
+        super().__init__(
+            os.path.expanduser(root),
+            transform,
+            pre_transform,
+            force_reload=force_reload,
+        )
+        self.load(self.processed_paths[0])
+
+    @property
+    def raw_dir(self) -> str:
+        return self._raw_dir or os.path.join(self.root, self.name, 'raw')
+
+    @property
+    def processed_dir(self) -> str:
+        return os.path.join(self.root, self.name, 'processed')
+
+    @property
+    def processed_file_names(self) -> str:
+        if self._raw_digest is None and not self._missing():
+            names = [*self.raw_file_names, *self._optional()]
+            self._raw_digest = _digest(*map(self._raw_bytes, names))
+        if self._raw_digest is not None:
+            return self._processed_name(self._raw_digest)
+        processed = self._processed_without_raw()
+        return processed[0] if processed else self._processed_name('none')
+
+    def _download(self) -> None:
+        missing = self._missing()
+        if not missing:
+            return
+        if not self.force_reload and len(self._processed_without_raw()) == 1:
+            return
+        if self._raw_dir is not None:
+            raise FileNotFoundError(
+                f"'{self.raw_dir}' does not hold {missing}: {self._what_to_do()}"
+            )
+        self.download()
+
+    def _fetch(self, url: str, folder: str) -> str:
+        try:
+            return download_url(url, folder)
+        except OSError as error:
+            raise RuntimeError(
+                f"Could not download '{url}' ({error}): {self._what_to_do()}"
+            ) from error
+
+    def _optional(self) -> list[str]:
+        # The names of further raw files that are there.
+        return []
+
+    def _missing(self) -> list[str]:
+        paths = zip(self.raw_file_names, self.raw_paths, strict=True)
+        return [name for name, path in paths if not os.path.isfile(path)]
+
+    def _raw_bytes(self, name: str) -> bytes:
+        with open(os.path.join(self.raw_dir, name), 'rb') as f:
+            return hashlib.sha256(f.read()).digest()
+
+    def _processed_name(self, raw: str) -> str:
+        # Addresses in a function's repr change from run to run.
+        pre_transform = re.sub(r' at 0x[0-9a-f]+', '', repr(self.pre_transform))
+        key = _digest(pre_transform.encode())
+        return f'{self.roles}_v{self.layout}_{key}_{raw}.pt'
+
+    def _processed_without_raw(self) -> list[str]:
+        pattern = os.path.join(
+            glob.escape(self.processed_dir), self._processed_name('*')
+        )
+        return [os.path.basename(path) for path in sorted(glob.glob(pattern))]
+
+    def _what_to_do(self) -> str:
+        return f"put {self.raw_file_names} of '{self.name}' into '{self.raw_dir}'"
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}('{self.name}')"

@@ -1,0 +1,56 @@
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from pyg_diffrec.data.schema import USER_USER
+from pyg_diffrec.utils.sampling import first_occurrences
+
+
+@functional_transform('clean_social_edges')
+class CleanSocialEdges(BaseTransform):
+    r"""Makes the ties :obj:`('user', 'trusts', 'user')` follow the schema
+    (functional name: :obj:`clean_social_edges`).
+
+    Removes ties of users that the graph does not have, ties of a user to itself,
+    and all but the first of duplicate ties. The others keep their order; with
+    :obj:`undirected`, the missing opposites are added behind them. Whatever has one
+    entry per tie comes along, and an added tie takes over the entry of its
+    opposite.
+
+    Args:
+        undirected (bool, optional): Whether to add the opposite of each tie that
+            has none. (default: :obj:`False`)
+
+    Raises:
+        ValueError: If the graph has no ties.
+    """
+
+    def __init__(self, undirected: bool = False) -> None:
+        self.undirected = undirected
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        if USER_USER not in data.edge_types:
+            raise ValueError(
+                f'The graph has no {USER_USER} relation for '
+                f"'{self.__class__.__name__}' (it has {data.edge_types})"
+            )
+        store, num_users = data[USER_USER], data['user'].num_nodes
+        edge_index, num_edges = store.edge_index, store.edge_index.size(1)
+        known = ((edge_index >= 0) & (edge_index < num_users)).all(0)
+        index = (known & (edge_index[0] != edge_index[1])).nonzero().view(-1)
+        edge_index = edge_index[:, index]
+        if self.undirected:
+            edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+            index = index.repeat(2)
+        first = first_occurrences(edge_index[0] * num_users + edge_index[1])
+        for key, value in list(store.items()):
+            if isinstance(value, Tensor) and value.shape[:1] == (num_edges,):
+                store[key] = value[index[first]]
+        # Last, because two ties make 'edge_index' look like one entry per tie.
+        store.edge_index = edge_index[:, first]
+        return data
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(undirected={self.undirected})'
