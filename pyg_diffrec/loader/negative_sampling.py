@@ -103,6 +103,8 @@ class NegativeSampler:
         # Skip the positives whose gap the point has reached or passed.
         last = torch.searchsorted(self.key, user * self.stride + point, right=True)
         point = point + self.before[last] - self.before[self.rowptr[user]]
+        if self.method == 'uniform':
+            return point  # Every item takes one point.
         return torch.searchsorted(self.end, point, right=True)
 
     def __repr__(self) -> str:

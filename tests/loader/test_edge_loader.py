@@ -13,7 +13,7 @@ def build(num_rows=9, num_cols=12, share=0.4):
 
 
 def epoch(loader):
-    return EdgeBatch(*(torch.cat(parts) for parts in zip(*loader)))
+    return EdgeBatch(*(torch.cat(parts) for parts in list(zip(*loader))[:3]))
 
 
 @pytest.mark.parametrize('shuffle', [False, True])
@@ -50,7 +50,28 @@ def test_a_generator_draws_order_and_negatives():
         return epoch(EdgeLoader(build(), 10, shuffle=True, generator=generator))
 
     first, second = draw(1), draw(2)
-    assert all(torch.equal(a, b) for a, b in zip(first, second))
+    assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3]))
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_weights_follow_their_interactions(workers):
+    rows = build()
+    weight = torch.rand(rows.nnz)
+    loader = EdgeLoader(
+        rows, 10, shuffle=True, weight=weight, num_workers=workers, drop_last=True
+    )
+    assert len(loader) == len(list(loader)) == rows.nnz // 10
+    expected = rows.with_value(weight).to_dense()
+    for batch in loader:
+        assert len(batch.weight) == 10
+        assert torch.equal(batch.weight, expected[batch.user, batch.positive])
+    assert next(iter(EdgeLoader(rows))).weight is None
+
+
+def test_no_interactions_are_no_batches():
+    rows = SparseRows(torch.zeros(3).long(), torch.empty(0).long(), num_cols=4)
+    loader = EdgeLoader(rows, shuffle=True)
+    assert len(loader) == len(list(loader)) == 0
 
 
 def test_workers_draw_their_own_negatives():
@@ -79,3 +100,10 @@ def test_a_user_who_has_everything_is_refused_before_training():
         EdgeLoader(rows)
     with pytest.raises(ValueError, match="'method' needs to be one of"):
         EdgeLoader(build(), method='hard')
+
+
+def test_bad_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"'batch_size' needs to be .*\(got 0\)"):
+        EdgeLoader(build(), 0)
+    with pytest.raises(ValueError, match=r"'weight' needs shape .*\(got \[3\]\)"):
+        EdgeLoader(build(), weight=torch.ones(3))

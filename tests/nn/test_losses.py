@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pyg_diffrec.nn.losses import bpr_loss, multinomial_loss
+from pyg_diffrec.nn.losses import bpr_loss, info_nce_loss, multinomial_loss
 from pyg_diffrec.utils import SparseRows
 
 
@@ -12,6 +12,11 @@ def test_bpr_loss_by_hand():
     expected = -sum(math.log(1 / (1 + math.exp(-d))) for d in (2.0, -3.0)) / 2
     assert bpr_loss(positive, negative).item() == pytest.approx(expected, rel=1e-6)
     assert bpr_loss(positive, positive).item() == pytest.approx(math.log(2))
+    weight = torch.tensor([0.5, 3.0])
+    expected = -0.5 * math.log(1 / (1 + math.exp(-2))) / 2
+    expected -= 3.0 * math.log(1 / (1 + math.exp(3))) / 2
+    loss = bpr_loss(positive, negative, weight)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_bpr_loss_depends_on_differences_and_stays_finite():
@@ -29,6 +34,39 @@ def test_bpr_loss_refuses_shapes_that_would_broadcast():
         bpr_loss(torch.rand(3), torch.rand(1))
     with pytest.raises(ValueError, match='non-empty'):
         bpr_loss(torch.rand(0), torch.rand(0))
+    with pytest.raises(ValueError, match=r"'weight' needs .* \[3\], in .*\[1\]"):
+        bpr_loss(torch.rand(3), torch.rand(3), torch.rand(1))
+
+
+# Of one block of rows, of whole blocks, and of a part of one.
+@pytest.mark.parametrize('num_nodes', [1, 7, 512, 600])
+def test_info_nce_equals_the_cross_entropy_of_all_products(num_nodes):
+    torch.manual_seed(0)
+    first, second = torch.randn(2, num_nodes, 4, dtype=torch.double)
+    views = first.requires_grad_(), (second + first.detach()).requires_grad_()
+    unit = [torch.nn.functional.normalize(x) for x in views]
+    index = torch.arange(num_nodes)
+    expected = torch.nn.functional.cross_entropy(unit[0] @ unit[1].t() / 0.2, index)
+    loss = info_nce_loss(*views, 0.2)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+    grads = torch.autograd.grad(3 * loss, views)
+    for actual, dense in zip(grads, torch.autograd.grad(3 * expected, views)):
+        torch.testing.assert_close(actual, dense, rtol=0, atol=1e-12)
+
+
+def test_info_nce_stays_finite_at_low_temperatures():
+    first = torch.eye(3).requires_grad_()
+    loss = info_nce_loss(first, -torch.eye(3), 1e-4)
+    assert loss.item() == pytest.approx(1e4 + math.log(2))
+    loss.backward()
+    assert bool(first.grad.isfinite().all())
+
+
+def test_gradients_of_info_nce_have_none():
+    first = torch.randn(3, 2).requires_grad_()
+    loss = info_nce_loss(first, torch.randn(3, 2), 0.2)
+    with pytest.raises(RuntimeError, match="gradients of 'info_nce_loss' have no"):
+        torch.autograd.grad(loss, first, create_graph=True)
 
 
 def test_multinomial_loss_equals_the_dense_form():

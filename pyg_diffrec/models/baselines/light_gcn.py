@@ -1,5 +1,7 @@
 from typing import Any, Optional, Sequence
 
+import torch
+
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
 from pyg_diffrec.nn.encoders.light_gcn import LightGCNEncoder
 from pyg_diffrec.utils.propagation import BipartiteAdj
@@ -84,7 +86,10 @@ class LightGCN(PairwiseRecommender):
         adj = self._adj
         if adj is None or (adj.device, adj.dtype) != (weight.device, weight.dtype):
             # From the history, as a cast of the graph would keep lost digits lost.
-            adj = BipartiteAdj(self._known_history().to(weight.device), weight.dtype)
+            rows = self._known_history().to(weight.device, torch.double)
+            if self.temporal is not None:
+                rows = self.temporal(rows)
+            adj = BipartiteAdj(rows, weight.dtype)
             self._adj = adj
         return adj
 

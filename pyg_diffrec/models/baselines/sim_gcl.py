@@ -49,9 +49,12 @@ class SimGCL(LightGCN):
 
     Raises:
         ValueError: If a hyper-parameter is out of range.
+        TypeError: If layer weights or a dropout are given.
 
     .. note::
-        As in the authors' code the layers are averaged without the first.
+        As in the authors' code the layers are averaged without the first. The
+        perturbed propagations share one backward pass with the plain one, of which
+        they differ by constants.
     """
 
     def __init__(
@@ -64,6 +67,12 @@ class SimGCL(LightGCN):
         contrast: float = 0.1,
         **kwargs: Any,
     ) -> None:
+        for key in ('alpha', 'edge_dropout'):
+            if key in kwargs:
+                raise TypeError(
+                    f"'{self.__class__.__name__}' takes no '{key}': it averages its "
+                    f'layers and perturbs them instead'
+                )
         super().__init__(num_items, num_users, num_layers, **kwargs)
         if num_layers < 1 or eps < 0 or temperature <= 0 or contrast < 0:
             raise ValueError(
@@ -77,37 +86,58 @@ class SimGCL(LightGCN):
         self.contrast = contrast
 
     def tables(self) -> Tables:
-        return self._propagate(eps=0.0)
+        return _mean(self._layers())
 
     def loss(self, batch: EdgeBatch) -> dict[str, Tensor]:
         r"""The loss of LightGCN, and the contrast of a batch."""
-        losses = super().loss(batch)
-        nodes = batch.user.unique(), batch.positive.unique()
-        views = [self._propagate(self.eps) for _ in range(2)]
-        contrast = torch.stack(
-            [
-                info_nce_loss(first[index], second[index], self.temperature)
-                for first, second, index in zip(*views, nodes)
-            ]
-        ).sum()
-        contrast = self.contrast * contrast
+        layers = self._layers()
+        tables = _mean(layers)
+        losses = self._pair_losses(batch, tables)
+        contrasts = []
+        for table, offset, node in zip(
+            tables, self._offsets(layers), (batch.user, batch.positive)
+        ):
+            index = node.unique()
+            plain, offset = table.index_select(0, index), offset.index_select(0, index)
+            first, second = (plain.unsqueeze(1) + offset).unbind(1)  # [N, 2, C]
+            contrasts.append(info_nce_loss(first, second, self.temperature))
+        contrast = self.contrast * torch.stack(contrasts).sum()
         return {
             **losses,
             'total': losses['total'] + contrast,
             'contrast': contrast,
         }
 
-    def _propagate(self, eps: float) -> Tables:
+    def _layers(self) -> list[Tables]:
         adj, tables = self._graph(), self.learned_tables()
         layers = []
         for _ in range(self.num_layers):
             tables = adj.propagate(*tables)
-            if eps > 0:
-                tables = _perturb(tables[0], eps), _perturb(tables[1], eps)
             layers.append(tables)
-        users, items = zip(*layers)
-        return torch.stack(users).mean(0), torch.stack(items).mean(0)
+        return layers
+
+    @torch.no_grad()
+    def _offsets(self, layers: list[Tables]) -> Tables:
+        r"""How far two perturbed propagations end from the plain one
+        :math:`(U, 2, C)` and :math:`(I, 2, C)`."""
+        # Perturbations have no gradient and propagation is linear: what they change
+        # propagates on its own, and the plain layers alone go backward.
+        user, item = (x.new_zeros(len(x), 2, x.size(1)) for x in layers[0])
+        perturbed = []
+        for depth, layer in enumerate(layers):
+            if depth > 0:
+                both = self._graph().propagate(user.flatten(1), item.flatten(1))
+                user, item = both[0].view_as(user), both[1].view_as(item)
+            user, item = self._perturb(user, layer[0]), self._perturb(item, layer[1])
+            perturbed.append((user, item))
+        return _mean(perturbed)
+
+    def _perturb(self, offset: Tensor, layer: Tensor) -> Tensor:
+        sign = (layer.unsqueeze(1) + offset).sign_()
+        noise = F.normalize(torch.rand_like(offset), dim=2)
+        return torch.addcmul(offset, sign, noise, value=self.eps)
 
 
-def _perturb(x: Tensor, eps: float) -> Tensor:
-    return x + eps * x.sign() * F.normalize(torch.rand_like(x))
+def _mean(layers: list[Tables]) -> Tables:
+    users, items = zip(*layers)
+    return torch.stack(users).mean(0), torch.stack(items).mean(0)
