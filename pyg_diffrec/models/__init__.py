@@ -18,6 +18,7 @@ from pyg_diffrec.models.diffrec import DiffRec
 from pyg_diffrec.models.giffcf import GiffCF
 from pyg_diffrec.models.l_diffrec import LDiffRec
 from pyg_diffrec.models.preset import preset, presets
+from pyg_diffrec.models.rec_diff import Contributions, RecDiff
 
 #: Models that a suite may name.
 MODELS = [
@@ -34,6 +35,7 @@ MODELS = [
     'MultiDAE',
     'MultiVAE',
     'Planted',
+    'RecDiff',
     'SimGCL',
 ]
 
@@ -44,6 +46,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 __all__ = [
+    'Contributions',
     'DiffRec',
     'EASE',
     'GFCF',
@@ -58,6 +61,7 @@ __all__ = [
     'MultiDAE',
     'MultiVAE',
     'Planted',
+    'RecDiff',
     'Recommendation',
     'Recommender',
     'RowRecommender',

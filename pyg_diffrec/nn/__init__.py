@@ -1,12 +1,18 @@
 from pyg_diffrec.nn.clustering import cluster_items
-from pyg_diffrec.nn.conv import BipartiteLGConv
+from pyg_diffrec.nn.conv import BipartiteLGConv, RecDiffConv
 from pyg_diffrec.nn.denoisers import (
     Denoiser,
     GiffCFDenoiser,
     MLPDenoiser,
     RowMLPDenoiser,
 )
-from pyg_diffrec.nn.encoders import ClusteredVAE, LightGCNEncoder
+from pyg_diffrec.nn.encoders import (
+    ClusteredVAE,
+    GraphEncoder,
+    LightGCNEncoder,
+    SocialEncoder,
+    UserItemEncoder,
+)
 from pyg_diffrec.nn.item_graph import ItemGraph
 from pyg_diffrec.nn.losses import bpr_loss, info_nce_loss, multinomial_loss
 from pyg_diffrec.nn.readout import LinearReadout
@@ -20,13 +26,17 @@ __all__ = [
     'ClusteredVAE',
     'Denoiser',
     'GiffCFDenoiser',
+    'GraphEncoder',
     'ItemGraph',
     'LightGCNEncoder',
     'LinearReadout',
     'MLPDenoiser',
+    'RecDiffConv',
     'RowMLPDenoiser',
     'SinusoidalTimeEmbedding',
+    'SocialEncoder',
     'SparseLinear',
+    'UserItemEncoder',
     'bpr_loss',
     'cluster_items',
     'info_nce_loss',

@@ -8,7 +8,7 @@ from torch import Tensor
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class _Product(torch.autograd.Function):
+class Product(torch.autograd.Function):
     r"""The product of fixed sparse rows with a matrix, given their transpose."""
 
     # On a CPU, `SparseRows.matmul` takes PyTorch's embedding bag. Measured at
@@ -27,7 +27,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         # Itself once more, so that gradients have gradients.
-        return _Product.apply(grad, ctx.rows_t, ctx.rows), None, None
+        return Product.apply(grad, ctx.rows_t, ctx.rows), None, None
 
 
 class BipartiteAdj:
@@ -150,8 +150,8 @@ class BipartiteAdj:
             ValueError: If an argument does not have one row per node.
         """
         return (
-            _Product.apply(x_item, self.rows, self.rows_t),
-            _Product.apply(x_user, self.rows_t, self.rows),
+            Product.apply(x_item, self.rows, self.rows_t),
+            Product.apply(x_user, self.rows_t, self.rows),
         )
 
     @classmethod

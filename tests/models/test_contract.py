@@ -13,12 +13,13 @@ SMALL = {
     'LDiffRec': {'encoder_channels': [8]},
     'LightGCN': {'embedding_dim': 8, 'batch_size': 64},
     'MFBPR': {'embedding_dim': 8, 'batch_size': 64},
+    'RecDiff': {'embedding_dim': 8, 'batch_size': 64},
 }
 
 
 @pytest.mark.parametrize('name', MODELS)
 def test_contract(name):
-    data = toy_data()
+    data = toy_data(num_social=4)
     data['item'].embedding = data['item'].planted  # By which L-DiffRec clusters.
     check_model(getattr(models, name), data, **SMALL.get(name, {}))
 

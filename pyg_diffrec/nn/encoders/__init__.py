@@ -1,7 +1,13 @@
 from pyg_diffrec.nn.encoders.clustered_vae import ClusteredVAE
+from pyg_diffrec.nn.encoders.graph_encoder import GraphEncoder
 from pyg_diffrec.nn.encoders.light_gcn import LightGCNEncoder
+from pyg_diffrec.nn.encoders.social import SocialEncoder
+from pyg_diffrec.nn.encoders.user_item import UserItemEncoder
 
 __all__ = [
     'ClusteredVAE',
+    'GraphEncoder',
     'LightGCNEncoder',
+    'SocialEncoder',
+    'UserItemEncoder',
 ]
