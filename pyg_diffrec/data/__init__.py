@@ -12,6 +12,7 @@ from pyg_diffrec.data.temporal import (
     HyperbolicTemporalWeight,
     LinearTemporalWeight,
     TemporalWeight,
+    check_time_order,
     is_time_ordered,
     resolve_temporal,
 )
@@ -23,6 +24,7 @@ __all__ = [
     'TemporalWeight',
     'USER_ITEM',
     'USER_USER',
+    'check_time_order',
     'history_mask',
     'interaction_rows',
     'is_time_ordered',

@@ -206,3 +206,23 @@ def is_time_ordered(data: HeteroData) -> bool:
         or getattr(data, 'split_order', None) is not None
         or bool(getattr(data, 'time_ordered', False))
     )
+
+
+def check_time_order(data: HeteroData, temporal: Any, name: str) -> None:
+    r"""Refuses temporal weights on interactions that are not known to be in time
+    order.
+
+    Args:
+        data (HeteroData): The graph.
+        temporal (str or dict or TemporalWeight, optional): The weights, if any.
+        name (str): The name of the model, for the message.
+
+    Raises:
+        ValueError: If there are weights and no order.
+    """
+    if temporal is not None and not is_time_ordered(data):
+        raise ValueError(
+            f"'temporal' weights of '{name}' need interactions in time order: give "
+            f"the graph their 'time', or split it by 'TemporalSplit' if they are "
+            f'stored in that order'
+        )

@@ -7,8 +7,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data import (
     TemporalWeight,
+    check_time_order,
     interaction_rows,
-    is_time_ordered,
     resolve_temporal,
     validate,
 )
@@ -212,12 +212,7 @@ class RowRecommender(Recommender):
 
     @classmethod
     def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Recommender':
-        if kwargs.get('temporal') is not None and not is_time_ordered(data):
-            raise ValueError(
-                f"'temporal' weights of '{cls.__name__}' need interactions in time "
-                f"order: give the graph their 'time', or split it by "
-                f"'TemporalSplit' if they are stored in that order"
-            )
+        check_time_order(data, kwargs.get('temporal'), cls.__name__)
         return super().from_data(data, **kwargs)
 
     @classmethod

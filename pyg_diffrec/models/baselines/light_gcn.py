@@ -30,7 +30,7 @@ class LightGCN(PairwiseRecommender):
         edge_dropout (float, optional): The share of interactions dropped per
             training step. (default: :obj:`0.0`)
         **kwargs (optional): :obj:`embedding_dim`, :obj:`lr`, :obj:`l2`,
-            :obj:`batch_size` and :obj:`negatives` of
+            :obj:`batch_size`, :obj:`negatives` and :obj:`temporal` of
             :class:`~pyg_diffrec.models.baselines.pairwise.PairwiseRecommender`.
 
     Shapes:
@@ -43,7 +43,10 @@ class LightGCN(PairwiseRecommender):
 
     .. note::
         As in the authors' code, the penalty is on :math:`\mathbf{E}^{(0)}`. Weighted
-        interactions enter :math:`\hat{\mathbf{A}}` with their weights.
+        interactions enter :math:`\hat{\mathbf{A}}` with their weights, times the
+        temporal ones, which a common factor does not change:
+        :math:`\hat{r}_{u,i} = w_{u,i} / \sqrt{\textstyle\sum_j w_{u,j} \sum_v
+        w_{v,i}}`.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class MFBPR(PairwiseRecommender):
         num_users (int, optional): The number of users :math:`U`;
             :meth:`from_data` fills it in. (default: :obj:`0`)
         **kwargs (optional): :obj:`embedding_dim`, :obj:`lr`, :obj:`l2`,
-            :obj:`batch_size` and :obj:`negatives` of
+            :obj:`batch_size`, :obj:`negatives` and :obj:`temporal` of
             :class:`~pyg_diffrec.models.baselines.pairwise.PairwiseRecommender`.
 
     Shapes:

@@ -38,7 +38,11 @@ class SimGCL(LightGCN):
         temperature (float, optional): The temperature of InfoNCE.
             (default: :obj:`0.2`)
         contrast (float, optional): The weight :math:`\lambda_c`.
-            (default: :obj:`0.1`)
+            (default: :obj:`0.02`)
+        lr (float, optional): The learning rate of Adam. (default: :obj:`1e-2`)
+        batch_size (int, optional): The number of interactions per training batch.
+            However small it is, a step propagates over the whole graph: an epoch
+            of few large ones is the faster. (default: :obj:`16384`)
         **kwargs (optional): Further arguments of
             :class:`~pyg_diffrec.models.LightGCN`, without its layer weights and
             dropout.
@@ -64,7 +68,9 @@ class SimGCL(LightGCN):
         num_layers: int = 2,
         eps: float = 0.1,
         temperature: float = 0.2,
-        contrast: float = 0.1,
+        contrast: float = 0.02,
+        lr: float = 1e-2,
+        batch_size: int = 16384,
         **kwargs: Any,
     ) -> None:
         for key in ('alpha', 'edge_dropout'):
@@ -73,7 +79,9 @@ class SimGCL(LightGCN):
                     f"'{self.__class__.__name__}' takes no '{key}': it averages its "
                     f'layers and perturbs them instead'
                 )
-        super().__init__(num_items, num_users, num_layers, **kwargs)
+        super().__init__(
+            num_items, num_users, num_layers, lr=lr, batch_size=batch_size, **kwargs
+        )
         if num_layers < 1 or eps < 0 or temperature <= 0 or contrast < 0:
             raise ValueError(
                 f"'num_layers' and 'temperature' need to be positive, 'eps' and "
