@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform, Compose
 
 from pyg_diffrec.datasets.diffrec import DiffRecDataset
+from pyg_diffrec.datasets.multi_modal import MultiModalDataset
 from pyg_diffrec.datasets.social import SocialDataset
 from pyg_diffrec.datasets.synthetic import SyntheticInteractions
 from pyg_diffrec.resolver import unknown
@@ -21,10 +22,12 @@ _RANDOM = 'random_share'
 _REWIRED, _REWIRED_SEED = 'rewired_share', 'rewired_seed'
 _TRANSFORMS = (_RANDOM, _REWIRED, _REWIRED_SEED)
 
+_FROM_FILES = (DiffRecDataset, SocialDataset, MultiModalDataset)
+
 
 def dataset_names() -> list[str]:
     r"""The names of all datasets."""
-    return [_SYNTHETIC, *DiffRecDataset.names, *SocialDataset.names]
+    return [_SYNTHETIC, *(name for cls in _FROM_FILES for name in cls.names)]
 
 
 def _arguments(name: str) -> list[str]:
@@ -34,6 +37,8 @@ def _arguments(name: str) -> list[str]:
         return [*keys, *_TRANSFORMS]
     if name in SocialDataset.names:
         return list(_TRANSFORMS)
+    if name in MultiModalDataset.names:
+        return ['modalities', _RANDOM]
     return ['roles', _RANDOM]
 
 
@@ -72,7 +77,8 @@ def build_dataset(
     r"""Loads a dataset.
 
     Args:
-        spec (dict): Its :obj:`name` and arguments; :obj:`random_share` for
+        spec (dict): Its :obj:`name` and arguments, such as :obj:`roles` or a list of
+            :obj:`modalities`, where it has them; :obj:`random_share` for
             :class:`~pyg_diffrec.transforms.AddRandomInteractions`; and, where there
             are ties, :obj:`rewired_share` and :obj:`rewired_seed` for
             :class:`~pyg_diffrec.transforms.RewireSocialEdges`.
@@ -93,7 +99,7 @@ def build_dataset(
                 f"'{data_root}' has no folder '{name}': put the raw files "
                 f'there, or leave out --data-root to download them'
             )
-    cls = SocialDataset if name in SocialDataset.names else DiffRecDataset
+    cls: Any = next(cls for cls in _FROM_FILES if name in cls.names)
     return cls(
         str(cache),
         name,

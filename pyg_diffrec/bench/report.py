@@ -26,6 +26,10 @@ def _groups(suite: Suite, records: Records) -> Iterator[tuple[str, str, str, dic
                 name = ' '.join(str(x) for x in dataset.values() if isinstance(x, str))
                 if 'random_share' in dataset:
                     name += f' +{dataset["random_share"]:.0%} random'
+                if 'modalities' in dataset:
+                    name += f' ({", ".join(dataset["modalities"])})'
+                if 'rewired_share' in dataset:
+                    name += f', {dataset["rewired_share"]:.0%} of ties rewired'
                 history = protocol.history
                 yield name, history, first['protocol'][history], by_label
 

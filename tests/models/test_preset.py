@@ -27,4 +27,4 @@ def test_authors_settings_of_ml_1m():
 def test_unknown_preset_lists_the_choices():
     with pytest.raises(ValueError, match="Did you mean 'ml-1m_clean'.*yelp_clean"):
         preset('DiffRec', 'ml-1m_clen')
-    assert presets('EASE') == {}
+    assert presets('MostPopular') == {}

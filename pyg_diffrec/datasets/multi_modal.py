@@ -1,0 +1,292 @@
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from typing import Callable, Optional, Sequence
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.data.schema import SPLITS, validate
+from pyg_diffrec.datasets._pickled_arrays import load_arrays
+from pyg_diffrec.datasets.raw import RawDataset
+
+MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
+_FEATURES = re.compile(r'(\w+)_feat\.npy')
+_ANY = '<modality>_feat.npy'
+
+
+def _feature_file(modality: str) -> str:
+    return f'{modality}_feat.npy'
+
+
+def _check_names(modalities: Sequence[str]) -> list[str]:
+    names = list(modalities) if isinstance(modalities, (list, tuple)) else []
+    fits = all(isinstance(name, str) and re.fullmatch(r'\w+', name) for name in names)
+    if not names or not fits or len(set(names)) < len(names):
+        raise ValueError(
+            f"'modalities' needs to be a list of different names, at least one, in "
+            f"'MultiModalDataset', such as ['image', 'text'] (got {modalities!r})"
+        )
+    return names
+
+
+def _read_matrix(path: str) -> scipy.sparse.coo_matrix:
+    matrix = load_arrays(path)
+    if not isinstance(matrix, scipy.sparse.coo_matrix):
+        raise ValueError(
+            f"'{path}' needs to hold one sparse matrix of users and items "
+            f"(got '{type(matrix)}')"
+        )
+    finite = np.isfinite(matrix.data)
+    if not finite.all():
+        pos = int(finite.argmin())
+        raise ValueError(
+            f"'{path}' holds {matrix.data[pos]} for user {matrix.row[pos]} and item "
+            f'{matrix.col[pos]} ({int((~finite).sum())} such entries): store 1 for an '
+            f'interaction, and nothing for none'
+        )
+    return matrix
+
+
+def _read_array(path: str, expected: str) -> np.ndarray:
+    try:
+        # A map compares the size that a file claims with its own.
+        array = np.load(path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"'{path}' is truncated or no '.npy' file of numbers: expected {expected} "
+            f"(got '{error}')"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"'{path}': expected {expected} (got an '.npz' archive)")
+    return array
+
+
+def _read_features(path: str, modality: str, num_items: int) -> Tensor:
+    expected = (
+        f"features of modality '{modality}', a float array of shape [{num_items}, F] "
+        f'with F > 0, one row per item'
+    )
+    array = _read_array(path, expected)
+    fits = array.ndim == 2 and array.shape[0] == num_items and array.shape[1] > 0
+    if not fits or not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            f"'{path}': expected {expected} (got {array.dtype} of shape "
+            f'{list(array.shape)})'
+        )
+    with np.errstate(over='ignore'):  # What is too large becomes inf.
+        x = np.array(array, dtype=np.float32, order='C')
+    wrong = ~np.isfinite(x).all(1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        col = int(np.isfinite(x[row]).argmin())
+        raise ValueError(
+            f"'{path}': the features of modality '{modality}' need to be finite as "
+            f'float32 (got {array[row, col]} in row {row}, column {col}; '
+            f'{int(wrong.sum())} such rows): fill these rows'
+        )
+    return torch.from_numpy(x)
+
+
+def _unzip(path: str, name: str) -> str:
+    target = os.path.join(os.path.dirname(path), name)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [x for x in archive.namelist() if x.split('/')[-1] == name]
+            if len(entries) != 1:
+                raise ValueError(
+                    f"'{path}' needs to hold exactly one '{name}' (got {entries})"
+                )
+            with archive.open(entries[0]) as source, open(target, 'wb') as out:
+                shutil.copyfileobj(source, out)
+    # A runtime error is a password, or an unknown compression.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"'{path}' is damaged, or no zip archive that can be read (got '{error}')"
+        ) from error
+    return target
+
+
+class MultiModalDataset(RawDataset):
+    r"""Interactions and the features of items in several modalities, from the
+    `"DiffMM: Multi-Modal Diffusion Model for Recommendation"
+    <https://arxiv.org/abs/2406.11781>`_ paper, in the authors' files
+    :obj:`trnMat.pkl`, :obj:`valMat.pkl`, :obj:`tstMat.pkl` and
+    :obj:`<modality>_feat.npy`.
+
+    Each of the three pickles holds one sparse matrix :math:`(U, I)`. An entry that
+    is not zero is an interaction, whatever its value, as in the authors' code. The
+    pickles are read as data, and can run no code.
+
+    The graph holds all interactions with their masks, in the order of the files,
+    which is no order in time; :obj:`data['item'].x_<modality>` :math:`(I, F)`,
+    float32, for each modality; :obj:`name` and :obj:`roles`. Features are stored as
+    they are, and not scaled; what is not finite as float32 is refused.
+
+    In :obj:`tiktok` each user has one interaction in validation, or one in test, or
+    none, but never both; some of these users, and of these items, occur in no
+    training interaction.
+
+    Args:
+        root (str): The folder for :obj:`<name>/processed`, and for
+            :obj:`<name>/raw` unless :obj:`raw_dir` is given.
+        name (str): :obj:`'tiktok'`, :obj:`'baby'` or :obj:`'sports'`.
+        modalities (list, optional): The modalities, in the order of the graph; if
+            :obj:`None`, all that have a file, in the order of their names.
+            (default: :obj:`None`)
+        raw_dir (str, optional): A folder that holds the files. Nothing is
+            downloaded or written there. (default: :obj:`None`)
+        transform (callable, optional): Applied to the graph on every access.
+            (default: :obj:`None`)
+        pre_transform (callable, optional): Applied to the graph before it is
+            checked and saved. Processed files are kept apart by its
+            :meth:`__repr__`: two functions of the same name need
+            :obj:`force_reload`. (default: :obj:`None`)
+        force_reload (bool, optional): Whether to process the raw files again.
+            (default: :obj:`False`)
+
+    Raises:
+        ValueError: If :obj:`name` is unknown, :obj:`modalities` is no list of
+            different names, a file is not what it should be, or the graph breaks
+            the schema.
+        FileNotFoundError: If a file is missing in :obj:`raw_dir`, or there are no
+            features at all.
+        RuntimeError: If a file is missing and cannot be downloaded.
+
+    .. note::
+        A download fetches :obj:`modalities`, or all that the authors publish. The
+        files of :obj:`sports` are not in their repository, and come by hand.
+    """
+
+    url = 'https://github.com/HKUDS/DiffMM/raw/HEAD/Datasets'
+    published = {
+        'tiktok': ('image', 'text', 'audio'),
+        'baby': ('image', 'text'),
+        'sports': ('image', 'text'),
+    }
+    names = tuple(published)
+
+    # Where the files are that the repository holds as an archive, or not at all.
+    zipped = {'baby': ('image_feat.npy',)}
+    elsewhere = {
+        'sports': 'https://drive.google.com/file/d/1PR_IK5-xMwSso2JPHZ93k3eMQ0_s9JDx/view'
+    }
+
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        modalities: Optional[Sequence[str]] = None,
+        raw_dir: Optional[str] = None,
+        transform: Optional[Callable[[HeteroData], HeteroData]] = None,
+        pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
+        force_reload: bool = False,
+    ) -> None:
+        self.modalities = None if modalities is None else _check_names(modalities)
+        super().__init__(root, name, raw_dir, transform, pre_transform, force_reload)
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        return [*MATRICES, *map(_feature_file, self.modalities or [])]
+
+    def download(self) -> None:
+        r"""Downloads what is missing of the authors' files into :obj:`raw_dir`."""
+        if self.name in self.elsewhere:
+            raise RuntimeError(
+                f"The authors' repository does not hold '{self.name}', but says that "
+                f"it is at '{self.elsewhere[self.name]}': {self._what_to_do()}"
+            )
+        modalities = self.modalities or self.published[self.name]
+        # Matrices come last: until they are there, features count as incomplete.
+        names = [*map(_feature_file, modalities), *MATRICES]
+        paths = {name: os.path.join(self.raw_dir, name) for name in names}
+        home = os.path.join(self.root, self.name)
+        os.makedirs(home, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
+            missing = [name for name in names if not os.path.isfile(paths[name])]
+            fetched = {name: self._fetch_file(name, folder) for name in missing}
+            os.makedirs(self.raw_dir, exist_ok=True)
+            for name, path in fetched.items():
+                os.replace(path, paths[name])
+
+    def process(self) -> None:
+        paths = self.raw_paths[: len(MATRICES)]
+        matrices = [_read_matrix(path) for path in paths]
+        shape = matrices[0].shape
+        for path, matrix in zip(paths, matrices, strict=True):
+            if matrix.shape != shape:
+                raise ValueError(
+                    f"'{path}' needs to hold a matrix of shape {list(shape)}, which is "
+                    f"that of '{MATRICES[0]}' (got {list(matrix.shape)})"
+                )
+        parts = [np.stack(matrix.nonzero()).astype(np.int64) for matrix in matrices]
+        code = np.arange(3).repeat([part.shape[1] for part in parts])
+
+        data = HeteroData()
+        data['user'].num_nodes, data['item'].num_nodes = shape
+        data[USER_ITEM].edge_index = torch.from_numpy(np.concatenate(parts, axis=1))
+        for i, split in enumerate(SPLITS):
+            data[USER_ITEM][f'{split}_mask'] = torch.from_numpy(code == i)
+        for modality in self.modalities or self._found():
+            path = os.path.join(self.raw_dir, _feature_file(modality))
+            data['item'][f'x_{modality}'] = _read_features(path, modality, shape[1])
+        data.name, data.roles = self.name, self.roles
+        if self.pre_transform is not None:
+            data = self.pre_transform(data)
+        self.save([validate(data)], self.processed_paths[0])
+
+    def _fetch_file(self, name: str, folder: str) -> str:
+        is_zipped = name in self.zipped.get(self.name, ())
+        url = f'{self.url}/{self.name}/{name}' + ('.zip' if is_zipped else '')
+        path = self._fetch(url, folder)
+        try:
+            path = _unzip(path, name) if is_zipped else path
+            if name in MATRICES:
+                _read_matrix(path)
+            else:
+                _read_array(path, 'features')
+        except ValueError as error:
+            raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+        return path
+
+    def _found(self) -> list[str]:
+        # The modalities that have a file.
+        names = os.listdir(self.raw_dir) if os.path.isdir(self.raw_dir) else []
+        return [match[1] for match in map(_FEATURES.fullmatch, sorted(names)) if match]
+
+    def _optional(self) -> list[str]:
+        found = self._found() if self.modalities is None else []
+        return list(map(_feature_file, found))
+
+    def _missing(self) -> list[str]:
+        missing = super()._missing()
+        if self.modalities is None and not self._found():
+            missing.append(_ANY)
+        return missing
+
+    def _raw_bytes(self, name: str) -> bytes:
+        # The same features may change their name, and so their modality.
+        return name.encode() + super()._raw_bytes(name)
+
+    def _processed_name(self, raw: str) -> str:
+        # No graph of other modalities stands in where raw files are gone.
+        asked = 'all' if self.modalities is None else '-'.join(self.modalities)
+        return f'{asked}_{super()._processed_name(raw)}'
+
+    def _what_to_do(self) -> str:
+        if self.modalities is not None:
+            return f"{super()._what_to_do()}, or ask for other 'modalities'"
+        return (
+            f"put {self.raw_file_names} and at least one '{_ANY}' of '{self.name}' "
+            f"into '{self.raw_dir}'"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}('{self.name}', modalities={self.modalities})"
