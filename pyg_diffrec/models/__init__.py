@@ -6,6 +6,8 @@ from pyg_diffrec.models.baselines import (
     GFCF,
     IALS,
     MFBPR,
+    MHCN,
+    DiffNet,
     ItemKNN,
     LightGCN,
     MostPopular,
@@ -14,14 +16,18 @@ from pyg_diffrec.models.baselines import (
     Planted,
     SimGCL,
 )
+from pyg_diffrec.models.diff_mm import DiffMM
 from pyg_diffrec.models.diffrec import DiffRec
 from pyg_diffrec.models.giffcf import GiffCF
 from pyg_diffrec.models.l_diffrec import LDiffRec
+from pyg_diffrec.models.modality_graph_diffusion import ModalityGraphDiffusion
 from pyg_diffrec.models.preset import preset, presets
 from pyg_diffrec.models.rec_diff import Contributions, RecDiff
 
 #: Models that a suite may name.
 MODELS = [
+    'DiffMM',
+    'DiffNet',
     'DiffRec',
     'EASE',
     'GFCF',
@@ -31,6 +37,7 @@ MODELS = [
     'LDiffRec',
     'LightGCN',
     'MFBPR',
+    'MHCN',
     'MostPopular',
     'MultiDAE',
     'MultiVAE',
@@ -47,6 +54,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 __all__ = [
     'Contributions',
+    'DiffMM',
+    'DiffNet',
     'DiffRec',
     'EASE',
     'GFCF',
@@ -56,7 +65,9 @@ __all__ = [
     'LDiffRec',
     'LightGCN',
     'MFBPR',
+    'MHCN',
     'MODELS',
+    'ModalityGraphDiffusion',
     'MostPopular',
     'MultiDAE',
     'MultiVAE',

@@ -212,7 +212,6 @@ class RecDiff(PairwiseRecommender):
         #: The ties :math:`(U, U)`, by the user they go into.
         self.ties: Optional[SparseRows] = None
         self._adjs: Optional[tuple[BipartiteAdj, Optional[BipartiteAdj]]] = None
-        self._versions: list[tuple[int, int]] = []
         self._draw_embeddings()
 
     @classmethod
@@ -390,13 +389,6 @@ class RecDiff(PairwiseRecommender):
         return self.diffusion.p_sample_loop(
             self.denoiser, social, self.num_noising_steps, noise=noise
         )
-
-    def _scored_tables(self) -> Tables:
-        # The base class looks out for changes of the embeddings alone.
-        versions = [(param.data_ptr(), param._version) for param in self.parameters()]
-        if versions != self._versions:
-            self._versions, self._kept = versions, None
-        return super()._scored_tables()
 
     def _graphs(self) -> tuple[BipartiteAdj, Optional[BipartiteAdj]]:
         weight = self.item_embedding.weight

@@ -10,11 +10,15 @@ from pyg_diffrec.nn.encoders import (
     ClusteredVAE,
     GraphEncoder,
     LightGCNEncoder,
+    ModalityEncoder,
+    MultiModalEncoder,
     SocialEncoder,
     UserItemEncoder,
 )
+from pyg_diffrec.nn.item_features import ItemFeatures
 from pyg_diffrec.nn.item_graph import ItemGraph
 from pyg_diffrec.nn.losses import bpr_loss, info_nce_loss, multinomial_loss
+from pyg_diffrec.nn.node_contrast import node_contrast_loss
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.nn.sparse_linear import SparseLinear
@@ -27,10 +31,13 @@ __all__ = [
     'Denoiser',
     'GiffCFDenoiser',
     'GraphEncoder',
+    'ItemFeatures',
     'ItemGraph',
     'LightGCNEncoder',
     'LinearReadout',
     'MLPDenoiser',
+    'ModalityEncoder',
+    'MultiModalEncoder',
     'RecDiffConv',
     'RowMLPDenoiser',
     'SinusoidalTimeEmbedding',
@@ -41,4 +48,5 @@ __all__ = [
     'cluster_items',
     'info_nce_loss',
     'multinomial_loss',
+    'node_contrast_loss',
 ]

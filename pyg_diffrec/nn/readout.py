@@ -1,8 +1,23 @@
 import math
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
+
+
+class _Gram(torch.autograd.Function):
+    r"""The product :math:`\mathbf{W}^{\top} \mathbf{W}`, whose gradient is one product
+    too: the two that automatic differentiation takes have the same matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return weight.t() @ weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        return weight @ (grad + grad.t())
 
 
 class LinearReadout(torch.nn.Module):
@@ -57,6 +72,8 @@ class LinearReadout(torch.nn.Module):
         weight, bias = self.weight[start:stop], self.bias[start:stop]
         if isinstance(bias_scale, float) and bias_scale == 1.0:
             return torch.nn.functional.linear(h, weight, bias)
+        if isinstance(bias_scale, Tensor):
+            return torch.addcmul(h @ weight.t(), bias_scale, bias)
         return h @ weight.t() + bias_scale * bias
 
     def product(self, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +93,7 @@ class LinearReadout(torch.nn.Module):
         found = self._find('gram')
         if found is None:
             weight, bias = self.weight, self.bias
-            found = (weight.t() @ weight, weight.t() @ bias, bias @ bias)
+            found = (_Gram.apply(weight), weight.t() @ bias, bias @ bias)
             self._keep('gram', found)
         return found[0], found[1], found[2]
 

@@ -221,7 +221,7 @@ class AffineRows:
         if not whole:
             inside = (col >= first) & (col < last)
             row, col, value = row[inside], col[inside] - first, value[inside]
-        return out.index_put((row, col), value.to(out.dtype), accumulate=True)
+        return out.index_put_((row, col), value.to(out.dtype), accumulate=True)
 
     def _product(self, name: str, weight: Tensor) -> Tensor:
         part = self.start if name == 'start' else self.noise

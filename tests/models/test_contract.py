@@ -6,6 +6,13 @@ from pyg_diffrec.models import MODELS
 from pyg_diffrec.testing import check_model
 
 SMALL = {
+    'DiffMM': {
+        'modalities': {'planted': 3},
+        'embedding_dim': 8,
+        'hidden_channels': 8,
+        'batch_size': 64,
+    },
+    'DiffNet': {'embedding_dim': 8, 'batch_size': 64},
     'DiffRec': {'hidden_channels': [8, 4], 'batch_size': 16},
     'EASE': {'l2': 5.0},
     'GiffCF': {'embedding_dim': 6, 'batch_size': 16},
@@ -13,6 +20,7 @@ SMALL = {
     'LDiffRec': {'encoder_channels': [8]},
     'LightGCN': {'embedding_dim': 8, 'batch_size': 64},
     'MFBPR': {'embedding_dim': 8, 'batch_size': 64},
+    'MHCN': {'embedding_dim': 8, 'batch_size': 64},
     'RecDiff': {'embedding_dim': 8, 'batch_size': 64},
 }
 
@@ -21,6 +29,7 @@ SMALL = {
 def test_contract(name):
     data = toy_data(num_social=4)
     data['item'].embedding = data['item'].planted  # By which L-DiffRec clusters.
+    data['item'].x_planted = data['item'].planted
     check_model(getattr(models, name), data, **SMALL.get(name, {}))
 
 

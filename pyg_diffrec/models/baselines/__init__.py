@@ -1,9 +1,11 @@
+from pyg_diffrec.models.baselines.diff_net import DiffNet
 from pyg_diffrec.models.baselines.ease import EASE
 from pyg_diffrec.models.baselines.gfcf import GFCF
 from pyg_diffrec.models.baselines.ials import IALS
 from pyg_diffrec.models.baselines.item_knn import ItemKNN
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.mf_bpr import MFBPR
+from pyg_diffrec.models.baselines.mhcn import MHCN
 from pyg_diffrec.models.baselines.most_popular import MostPopular
 from pyg_diffrec.models.baselines.multi_dae import MultiDAE
 from pyg_diffrec.models.baselines.multi_vae import MultiVAE
@@ -11,12 +13,14 @@ from pyg_diffrec.models.baselines.planted import Planted
 from pyg_diffrec.models.baselines.sim_gcl import SimGCL
 
 __all__ = [
+    'DiffNet',
     'EASE',
     'GFCF',
     'IALS',
     'ItemKNN',
     'LightGCN',
     'MFBPR',
+    'MHCN',
     'MostPopular',
     'MultiDAE',
     'MultiVAE',

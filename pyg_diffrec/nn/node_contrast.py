@@ -1,0 +1,95 @@
+r"""A contrastive loss against all nodes of a graph."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Logits up to this size, and sums of their exponentials over all nodes, are finite in
+# single precision.
+_SAFE_LOGIT = 50.0
+# The most anchors, and the most products, that are looked at at once.
+_ANCHORS, _PRODUCTS = 256, 1 << 23
+
+
+class _WeightedLogSumExp(torch.autograd.Function):
+    r"""The weighted sum over rows of the log-sum-exp of :math:`\mathbf{A}
+    \mathbf{B}^{\top}`, and its gradients while a block of the product is at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor, safe: bool) -> Tensor:
+        size = max(1, min(_ANCHORS, _PRODUCTS // len(b)))
+        grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
+        total = a.new_zeros(())
+        blocks = (x.split(size) for x in (a, grad_a, weight))
+        for x, grad_x, w in zip(*blocks):
+            prob = x @ b.t()
+            high = x.new_zeros(()) if safe else prob.amax(1, keepdim=True)
+            prob = prob.exp_() if safe else prob.sub_(high).exp_()
+            mass = prob.sum(1, keepdim=True)
+            w = w.view(-1, 1)
+            total += ((high + mass.log()) * w).sum()
+            # The rows of `prob` still have to be divided by their mass.
+            w = w / mass
+            torch.mm(prob, b, out=grad_x).mul_(w)
+            grad_b.addmm_(prob.t(), x * w)
+        ctx.save_for_backward(grad_a, grad_b)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        grad_a, grad_b = ctx.saved_tensors
+        return grad * grad_a, grad * grad_b, None, None
+
+
+def node_contrast_loss(
+    first: Tensor, second: Tensor, node: Tensor, temperature: float
+) -> Tensor:
+    r"""The contrast of the nodes of a batch between two views of a graph, against
+    **all** nodes of the second, as in the `"DiffMM: Multi-Modal Diffusion Model for
+    Recommendation" <https://arxiv.org/abs/2406.11781>`_ paper.
+
+    .. math::
+        - \frac{1}{B} \sum_{b} \log \frac{\exp(\mathbf{x}_{n_b} \cdot
+        \mathbf{y}_{n_b} / \tau)}{\sum_v \exp(\mathbf{x}_{n_b} \cdot \mathbf{y}_v /
+        \tau)}
+
+    on unit vectors. A node that occurs several times in the batch is computed once and
+    counts as often as it occurs. Of the products only a block of anchors exists at a
+    time.
+
+    Args:
+        first (torch.Tensor): The view of the anchors :math:`(N, C)`.
+        second (torch.Tensor): The other view :math:`(N, C)`.
+        node (torch.Tensor): The nodes of the batch :math:`(B)`, int64.
+        temperature (float): The temperature :math:`\tau`.
+
+    Shapes:
+        - **output:** a scalar, in nats; it has gradients, but they have none
+
+    Raises:
+        ValueError: If the views differ in shape, there is no node, or
+            :obj:`temperature` is not positive.
+    """
+    if first.shape != second.shape or node.numel() == 0:
+        raise ValueError(
+            f"'first' and 'second' need the same shape and 'node' at least one node in "
+            f"'node_contrast_loss' (got {list(first.shape)}, {list(second.shape)} and "
+            f'{node.numel()} nodes)'
+        )
+    if temperature <= 0:
+        raise ValueError(
+            f"'temperature' needs to be positive in 'node_contrast_loss' (got "
+            f'{temperature})'
+        )
+    index, count = node.unique(return_counts=True)
+    weight = count.to(first.dtype) / node.numel()
+    anchor = F.normalize(first.index_select(0, index)) / temperature
+    second = F.normalize(second)
+    safe = 1 / temperature <= _SAFE_LOGIT
+    total = _WeightedLogSumExp.apply(anchor, second, weight, safe)
+    positive = (anchor * second.index_select(0, index)).sum(1)
+    return total - weight @ positive
