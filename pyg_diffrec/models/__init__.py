@@ -2,11 +2,14 @@ from typing import Any
 
 from pyg_diffrec.models.base import Recommendation, Recommender, RowRecommender
 from pyg_diffrec.models.baselines import (
+    BM3,
     EASE,
     GFCF,
     IALS,
+    LATTICE,
     MFBPR,
     MHCN,
+    VBPR,
     DiffNet,
     ItemKNN,
     LightGCN,
@@ -26,6 +29,7 @@ from pyg_diffrec.models.rec_diff import Contributions, RecDiff
 
 #: Models that a suite may name.
 MODELS = [
+    'BM3',
     'DiffMM',
     'DiffNet',
     'DiffRec',
@@ -34,6 +38,7 @@ MODELS = [
     'GiffCF',
     'IALS',
     'ItemKNN',
+    'LATTICE',
     'LDiffRec',
     'LightGCN',
     'MFBPR',
@@ -44,6 +49,7 @@ MODELS = [
     'Planted',
     'RecDiff',
     'SimGCL',
+    'VBPR',
 ]
 
 #: Models by another name: the model, and the arguments that make it the other one.
@@ -53,6 +59,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 __all__ = [
+    'BM3',
     'Contributions',
     'DiffMM',
     'DiffNet',
@@ -62,6 +69,7 @@ __all__ = [
     'GiffCF',
     'IALS',
     'ItemKNN',
+    'LATTICE',
     'LDiffRec',
     'LightGCN',
     'MFBPR',
@@ -78,6 +86,7 @@ __all__ = [
     'RowRecommender',
     'SimGCL',
     'VARIANTS',
+    'VBPR',
     'preset',
     'presets',
 ]

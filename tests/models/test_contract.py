@@ -5,23 +5,22 @@ from pyg_diffrec import models
 from pyg_diffrec.models import MODELS
 from pyg_diffrec.testing import check_model
 
+MULTI_MODAL = {'modalities': {'planted': 3}, 'embedding_dim': 8, 'batch_size': 64}
 SMALL = {
-    'DiffMM': {
-        'modalities': {'planted': 3},
-        'embedding_dim': 8,
-        'hidden_channels': 8,
-        'batch_size': 64,
-    },
+    'BM3': MULTI_MODAL,
+    'DiffMM': {**MULTI_MODAL, 'hidden_channels': 8},
     'DiffNet': {'embedding_dim': 8, 'batch_size': 64},
     'DiffRec': {'hidden_channels': [8, 4], 'batch_size': 16},
     'EASE': {'l2': 5.0},
     'GiffCF': {'embedding_dim': 6, 'batch_size': 16},
     'IALS': {'embedding_dim': 8},
+    'LATTICE': MULTI_MODAL,
     'LDiffRec': {'encoder_channels': [8]},
     'LightGCN': {'embedding_dim': 8, 'batch_size': 64},
     'MFBPR': {'embedding_dim': 8, 'batch_size': 64},
     'MHCN': {'embedding_dim': 8, 'batch_size': 64},
     'RecDiff': {'embedding_dim': 8, 'batch_size': 64},
+    'VBPR': MULTI_MODAL,
 }
 
 
