@@ -1,6 +1,6 @@
 r"""Full ranking: every user against every item."""
 
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ METRICS = (*USER_METRICS, *LIST_METRICS)
 
 # Metrics are updated by blocks of this many users, whatever the batch size.
 _METRIC_BLOCK = 65536
+
+# So many scores are asked for at once: 16 MiB of them in float32 come to lie in the
+# same memory again and again, where more would cost new pages every time.
+_BATCH_SCORES = 1 << 22
 
 
 def parse_metric(metric: str) -> tuple[str, int]:
@@ -63,7 +67,7 @@ def rank(
     split: Split,
     k: int,
     protocol: Protocol = Protocol(),  # noqa: B008 (immutable)
-    batch_size: int = 1024,
+    batch_size: Optional[int] = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The top-K lists of all users that count.
 
@@ -74,7 +78,8 @@ def rank(
         k (int): The length of a list.
         protocol (Protocol, optional): The protocol.
         batch_size (int, optional): The number of users scored at once; it does not
-            change the result. (default: :obj:`1024`)
+            change the result. If :obj:`None`, between 128 and 1,024, by the number of
+            items. (default: :obj:`None`)
 
     Shapes:
         - **output:** users :math:`(N)` and their items :math:`(N, k)`, best first
@@ -87,6 +92,8 @@ def rank(
     users = protocol.users(data, split)
     if users.numel() == 0:
         raise ValueError(f"No user has an interaction in the '{split}' split")
+    if batch_size is None:
+        batch_size = min(max(_BATCH_SCORES // seen.num_cols, 128), 1024)
     device = _device_of(model)
     was_training = model.training
     model.eval()
@@ -105,7 +112,7 @@ def evaluate(
     split: Split,
     metrics: Sequence[str] = ('Recall@20', 'NDCG@20'),
     protocol: Protocol = Protocol(),  # noqa: B008 (immutable)
-    batch_size: int = 1024,
+    batch_size: Optional[int] = None,
 ) -> dict[str, float]:
     r"""Ranks all items for all users and measures the lists, in one pass.
 
@@ -121,7 +128,8 @@ def evaluate(
             (default: :obj:`('Recall@20', 'NDCG@20')`)
         protocol (Protocol, optional): The protocol.
         batch_size (int, optional): The number of users scored at once; it does not
-            change the result. (default: :obj:`1024`)
+            change the result. If :obj:`None`, between 128 and 1,024, by the number of
+            items. (default: :obj:`None`)
 
     Raises:
         ValueError: If a metric is unknown, a list is longer than the catalogue, or

@@ -5,7 +5,14 @@ import pytest
 import torch
 from toy import given_data, toy_data
 
-from pyg_diffrec.evaluation import METRICS, Protocol, evaluate, measure, rank
+from pyg_diffrec.evaluation import (
+    METRICS,
+    Protocol,
+    evaluate,
+    measure,
+    rank,
+    ranking,
+)
 from pyg_diffrec.models import EASE, DiffRec, MostPopular
 
 
@@ -129,6 +136,27 @@ def test_results_do_not_depend_on_the_batch_size(model):
     assert set(expected) == set(metrics)
     for batch_size in (1, 7, 64, 199):
         assert evaluate(built, data, 'test', metrics, batch_size=batch_size) == expected
+
+
+@pytest.mark.parametrize(
+    ('num_scores', 'sizes'),
+    [(1, [128, 128, 44]), (40 * 150, [150, 150]), (10**9, [300])],
+)
+def test_users_are_scored_as_far_as_their_scores_are_few(
+    num_scores, sizes, monkeypatch
+):
+    class Sizes(Given):
+        def score(self, users, history):
+            assert len(users) == history.num_rows
+            self.sizes.append(len(users))
+            return super().score(users, history)
+
+    monkeypatch.setattr(ranking, '_BATCH_SCORES', num_scores)
+    data = given_data([[0]] * 300, [[1]] * 300, [[2]] * 300, 40)
+    model = Sizes(torch.rand(300, 40))
+    model.sizes = []
+    rank(model, data, 'test', 5)
+    assert model.sizes == sizes
 
 
 def test_history_and_seen_items_by_split():
