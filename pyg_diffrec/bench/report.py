@@ -89,10 +89,36 @@ def table(suite: Suite, records: Records) -> str:
             row.append(f'{peak / 2**20:.0f}')
             rows.append(row)
         lines += ['| ' + ' | '.join(row) + ' |' for row in rows] + ['']
+        lines += _user_groups(suite, history, by_label)
         lines += _chosen(by_label)
         lines += _best_on_test(suite, by_label)
     lines += _provenance(records)
     return '\n'.join(lines) + '\n'
+
+
+def _user_groups(suite: Suite, history: str, by_label: dict[str, Records]) -> list[str]:
+    if not suite.user_groups:
+        return []
+    first = next(iter(by_label.values()))[0]['groups'][history]
+    header = ['model', *(f'{_interval(x)} ({x["users"]:,} users)' for x in first)]
+    lines = [
+        f'Test {suite.metric} by the number of training interactions of users:',
+        '',
+        '| ' + ' | '.join(header) + ' |',
+        '| --- |' + ' ---: |' * len(first),
+    ]
+    for label, runs in by_label.items():
+        columns = zip(*([x[suite.metric] for x in r['groups'][history]] for r in runs))
+        cells = [_cell(list(values), -1) for values in columns]
+        lines.append('| ' + ' | '.join([label, *cells]) + ' |')
+    return [*lines, '']
+
+
+def _interval(group: dict[str, Any]) -> str:
+    low, last = group['interactions']
+    if last is None:
+        return f'{low} or more'
+    return str(low) if low == last else f'{low} to {last}'
 
 
 def _means(by_label: dict[str, Records], value: Any) -> dict[str, float]:
@@ -181,9 +207,11 @@ def plots(suite: Suite, records: Records, out: Path) -> list[Path]:
     paths = []
     for index, (name, history, _, by_label) in enumerate(_groups(suite, records)):
         suffix = re.sub(r'[^\w.]+', '-', f'{index}-{name}-{history}')
-        figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
+        figure, axes = plt.subplots(
+            1, 2, figsize=(14, 4.5), sharey=True, layout='constrained'
+        )
         _plot_curves(axes, suite, by_label)
-        axes.set_title(f'{name}: validation {suite.metric} (dots: chosen epochs)')
+        figure.suptitle(f'{name}: validation {suite.metric} (dots: chosen epochs)')
         paths.append(out / f'curves-{suffix}.png')
         _save(figure, paths[-1])
 
@@ -192,7 +220,21 @@ def plots(suite: Suite, records: Records, out: Path) -> list[Path]:
         axes.set_title(f'{name}: test, history = {history}')
         paths.append(out / f'models-{suffix}.png')
         _save(figure, paths[-1])
+
+        if suite.user_groups:
+            figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
+            _plot_user_groups(axes, suite, history, by_label)
+            axes.set_title(f'{name}: test by number of interactions')
+            paths.append(out / f'user-groups-{suffix}.png')
+            _save(figure, paths[-1])
         plt.close('all')
+    if suite.over is not None:
+        for history in dict.fromkeys(protocol.history for protocol in suite.protocols):
+            figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
+            _plot_over(axes, suite, records, history)
+            paths.append(out / f'over-{suite.over}-{history.replace("+", "-")}.png')
+            _save(figure, paths[-1])
+            plt.close('all')
     return paths
 
 
@@ -206,27 +248,89 @@ def _color(index: int, count: int) -> Any:
     return matplotlib.colormaps['tab10' if count <= 10 else 'tab20'](index % 20)
 
 
-def _plot_curves(axes: Any, suite: Suite, by_label: dict[str, Records]) -> None:
+def _plot_curves(panels: Any, suite: Suite, by_label: dict[str, Records]) -> None:
+    r"""Over epochs, and over seconds of training."""
     for index, (label, runs) in enumerate(by_label.items()):
         color = _color(index, len(by_label))
         if not any(run['num_epochs'] for run in runs):
             level = mean(run['validation'][suite.metric] for run in runs)
-            axes.axhline(level, color=color, linestyle='--', label=label)
+            for axes in panels:
+                axes.axhline(level, color=color, linestyle='--', label=label)
             continue
         for number, run in enumerate(runs):
-            epochs = [point['epoch'] for point in run['curve']]
             values = [point[suite.metric] for point in run['curve']]
-            axes.plot(
-                epochs,
-                values,
-                color=color,
-                alpha=0.7,
-                label=label if number == 0 else None,
-            )
-            chosen = (run['selected_epoch'], run['validation'][suite.metric])
-            axes.plot(*chosen, 'o', color=color)
-    axes.set_xlabel('epoch')
+            for axes, unit in zip(panels, (1, run['seconds_per_epoch'])):
+                axes.plot(
+                    [point['epoch'] * unit for point in run['curve']],
+                    values,
+                    color=color,
+                    alpha=0.7,
+                    label=label if number == 0 else None,
+                )
+                chosen = (
+                    run['selected_epoch'] * unit,
+                    run['validation'][suite.metric],
+                )
+                axes.plot(*chosen, 'o', color=color)
+    panels[0].set_xlabel('epoch')
+    panels[0].set_ylabel(suite.metric)
+    panels[1].set_xlabel('seconds of training')
+    panels[1].set_xscale('log')
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    panels[1].legend(loc='upper left', bbox_to_anchor=(1, 1))
+
+
+def _plot_user_groups(
+    axes: Any, suite: Suite, history: str, by_label: dict[str, Records]
+) -> None:
+    groups: list[dict[str, Any]] = []
+    for index, (label, runs) in enumerate(by_label.items()):
+        groups = runs[0]['groups'][history]
+        columns = list(
+            zip(*([x[suite.metric] for x in run['groups'][history]] for run in runs))
+        )
+        axes.errorbar(
+            range(len(columns)),
+            [mean(values) for values in columns],
+            yerr=[_spread(list(values)) for values in columns],
+            marker='o',
+            capsize=3,
+            label=label,
+            color=_color(index, len(by_label)),
+        )
+    ticks = [f'{_interval(x)}\n{x["users"]:,} users' for x in groups]
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_xlabel('training interactions')
     axes.set_ylabel(suite.metric)
+    axes.grid(alpha=0.3)
+    axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
+
+
+def _plot_over(axes: Any, suite: Suite, records: Records, history: str) -> None:
+    r"""The share of the test metric on the first dataset that is left on others."""
+    for index, spec in enumerate(suite.models):
+        points = []
+        for dataset in suite.datasets:
+            values = [
+                run['test'][history][suite.metric]
+                for run in records
+                if run['label'] == spec.label and run['dataset'] == dataset
+            ]
+            if values:
+                points.append((dataset.get(str(suite.over), 0), mean(values)))
+        if points and points[0][0] == 0:
+            shares, levels = zip(*points)
+            axes.plot(
+                shares,
+                [level / levels[0] for level in levels],
+                marker='o',
+                label=spec.label,
+                color=_color(index, len(suite.models)),
+            )
+    axes.set_title(f'test {suite.metric} over that of the first dataset')
+    axes.set_xlabel(suite.over)
+    axes.set_ylabel('ratio of means over seeds')
     axes.grid(alpha=0.3)
     axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterator, Optional
 
 import click
 import torch
@@ -19,7 +19,14 @@ from pyg_diffrec.bench.data import build_dataset
 from pyg_diffrec.bench.environment import PeakMemory, commit, versions
 from pyg_diffrec.bench.results import ResultsFile
 from pyg_diffrec.bench.suite import ModelSpec, Suite
-from pyg_diffrec.evaluation import Protocol, evaluate
+from pyg_diffrec.evaluation import (
+    Protocol,
+    evaluate,
+    measure,
+    measure_groups,
+    parse_metric,
+    rank,
+)
 from pyg_diffrec.training import FitResult, NonFiniteLossError, fit_readings
 from pyg_diffrec.typing import Split
 
@@ -47,7 +54,11 @@ class Run:
             'protocols': [asdict(protocol) for protocol in self.protocols],
             'training': self.training,
         }
-        return {**parts, 'best_on_test': True} if self.suite.best_on_test else parts
+        if self.suite.best_on_test:
+            parts['best_on_test'] = True
+        if self.suite.user_groups:
+            parts['user_groups'] = self.suite.user_groups
+        return parts
 
     @property
     def protocols(self) -> list[Protocol]:
@@ -260,13 +271,8 @@ def _execute(
             if chosen.state is not None:
                 chosen.model.load_state_dict(chosen.state)
             data = datasets(run.dataset)
-            test = {
-                protocol.history: evaluate(
-                    chosen.model, data, 'test', run.suite.metrics, protocol
-                )
-                for protocol in run.protocols
-            }
-            record = _record(run, data, chosen, tried[run.key], test)
+            record = _record(run, data, chosen, tried[run.key])
+            record |= _test(run, data, chosen.model)
             if run.key in on_test:
                 record['best_on_test'] = _selected(run, on_test[run.key].result)
             records.append(record)
@@ -358,12 +364,25 @@ def _selected(run: Run, result: FitResult) -> dict[str, float]:
     return {key: record[key] for key in ['epoch', *run.suite.metrics]}
 
 
+def _test(run: Run, data: HeteroData, model: Any) -> dict[str, Any]:
+    r"""The test metrics by history, and those of groups of users."""
+    suite = run.suite
+    k = max(parse_metric(metric)[1] for metric in suite.metrics)
+    test, groups = {}, {}
+    for protocol in run.protocols:
+        users, items = rank(model, data, 'test', k, protocol)
+        test[protocol.history] = measure(
+            items, users, data, 'test', suite.metrics, protocol
+        )
+        if suite.user_groups:
+            groups[protocol.history] = measure_groups(
+                items, users, data, 'test', suite.metrics, suite.user_groups, protocol
+            )
+    return {'test': test, 'groups': groups} if groups else {'test': test}
+
+
 def _record(
-    run: Run,
-    data: HeteroData,
-    best: _Best,
-    tried: list[dict[str, Any]],
-    test: Mapping[Any, dict[str, float]],
+    run: Run, data: HeteroData, best: _Best, tried: list[dict[str, Any]]
 ) -> dict[str, Any]:
     suite, result = run.suite, best.result
     selected = _selected(run, result)
@@ -378,7 +397,6 @@ def _record(
         'selected_epoch': result.best_epoch,
         'num_epochs': result.num_epochs,
         'validation': {metric: selected[metric] for metric in suite.metrics},
-        'test': test,
         'curve': [
             {'epoch': x['epoch'], suite.metric: x[suite.metric]} for x in result.curve
         ],

@@ -16,7 +16,7 @@ from pyg_diffrec.utils.toml import read_toml
 
 _FOLDER = Path(__file__).parent / 'suites'
 _KEYS = ['title', 'seeds', 'metric', 'metrics', 'table', 'protocol', 'training']
-_KEYS += ['best_on_test', 'datasets', 'models']
+_KEYS += ['best_on_test', 'user_groups', 'over', 'datasets', 'models']
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ class Suite:
             own, or :obj:`None`.
         best_on_test (bool): Whether to record, beside the results, the best test
             metrics of all validated epochs, as papers report that choose on test.
+        user_groups (list): Numbers of training interactions at which a new group of
+            users begins, each measured on its own; none if empty.
+        over (str, optional): The key of the datasets, absent or 0 in the first,
+            against which a plot shows what of the test metrics is left.
         models (list): The models.
         seeds (list): The seeds; models that do not depend on it run once.
         metric (str): The validation metric that chooses.
@@ -96,6 +100,8 @@ class Suite:
     training: Training
     histories: list[Optional[list[History]]] = field(default_factory=list)
     best_on_test: bool = False
+    user_groups: list[int] = field(default_factory=list)
+    over: Optional[str] = None
 
     def protocols_of(self, dataset: dict[str, Any]) -> list[Protocol]:
         r"""The protocols of a dataset: those of the suite, unless the dataset has
@@ -187,6 +193,8 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
         datasets=datasets,
         histories=histories,
         best_on_test=_typed(table, 'best_on_test', bool, where, False),
+        user_groups=_parse_user_groups(table, where),
+        over=_parse_over(table, datasets, where),
         models=_parse_models(table['models'], datasets, where),
         seeds=seeds,
         metric=metric,
@@ -195,6 +203,38 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
         protocols=_parse_protocols(table.get('protocol', {}), where),
         training=_parse_training(table.get('training', {}), where),
     )
+
+
+def _parse_user_groups(table: dict[str, Any], where: str) -> list[int]:
+    bounds = _typed(table, 'user_groups', list, where, [])
+    if any(type(bound) is not int for bound in bounds) or any(
+        high <= low for low, high in zip([0, *bounds], bounds)
+    ):
+        raise ValueError(
+            f"'user_groups' needs to be a list of rising positive integers in {where} "
+            f'(got {bounds})'
+        )
+    return bounds
+
+
+def _parse_over(
+    table: dict[str, Any], datasets: list[dict[str, Any]], where: str
+) -> Optional[str]:
+    over = table.get('over')
+    if over is None:
+        return None
+    first, *others = datasets
+    same = all(
+        {**dataset, over: 0} == {**first, over: 0}
+        and isinstance(dataset.get(over), (int, float))
+        for dataset in others
+    )
+    if first.get(over, 0) != 0 or not same or not others:
+        raise ValueError(
+            f"'over' needs to be a key in which the datasets of {where} differ, and in "
+            f"nothing else, absent or 0 in the first (got '{over}')"
+        )
+    return over
 
 
 def _check_keys(

@@ -5,6 +5,7 @@ from pyg_diffrec.evaluation.ranking import (
     USER_METRICS,
     evaluate,
     measure,
+    measure_groups,
     parse_metric,
     rank,
 )
@@ -16,6 +17,7 @@ __all__ = [
     'USER_METRICS',
     'evaluate',
     'measure',
+    'measure_groups',
     'parse_metric',
     'rank',
 ]

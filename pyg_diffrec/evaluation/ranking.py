@@ -163,6 +163,45 @@ def measure(
     return out
 
 
+def measure_groups(
+    items: Tensor,
+    users: Tensor,
+    data: HeteroData,
+    split: Split,
+    metrics: Sequence[str],
+    bounds: Sequence[int],
+    protocol: Protocol = Protocol(),  # noqa: B008 (immutable)
+) -> list[dict[str, Any]]:
+    r"""Measures given top-K lists :math:`(N, k)` of users :math:`(N)` by the users'
+    number of training interactions.
+
+    Args:
+        items (torch.Tensor): The lists, best first.
+        users (torch.Tensor): Their users.
+        data (HeteroData): A graph with a split.
+        split (str): :obj:`'val'` or :obj:`'test'`.
+        metrics (list): What to measure.
+        bounds (list): Numbers of interactions, rising, at which a new group begins.
+        protocol (Protocol, optional): The protocol.
+
+    Returns:
+        Of each group that is not empty: the :obj:`interactions`, from its first number
+        to its last, which is :obj:`None` in the last group; the number of
+        :obj:`users`; and the metrics.
+    """
+    count = interaction_rows(data, 'train').rowptr.diff()[users]
+    group = torch.bucketize(count, torch.tensor(list(bounds)), right=True)
+    out = []
+    for index, low in enumerate([0, *bounds]):
+        chosen = (group == index).nonzero().view(-1)
+        if chosen.numel() == 0:
+            continue
+        last = bounds[index] - 1 if index < len(bounds) else None
+        found = measure(items[chosen], users[chosen], data, split, metrics, protocol)
+        out.append({'interactions': [low, last], 'users': chosen.numel(), **found})
+    return out
+
+
 def _device_of(model: Any) -> torch.device:
     for tensor in [*model.parameters(), *model.buffers()]:
         return tensor.device

@@ -69,12 +69,15 @@ def test_test_split_is_touched_once_per_history(tmp_path, monkeypatch):
 
     looks = []
 
-    def spy(model, data, split, metrics, protocol):
-        looks.append((split, protocol.history))
-        return evaluate(model, data, split, metrics, protocol)
+    def spy(function):
+        def spied(model, data, split, what, protocol):
+            looks.append((split, protocol.history))
+            return function(model, data, split, what, protocol)
 
-    evaluate = runner.evaluate
-    monkeypatch.setattr(runner, 'evaluate', spy)
+        return spied
+
+    monkeypatch.setattr(runner, 'evaluate', spy(runner.evaluate))
+    monkeypatch.setattr(runner, 'rank', spy(runner.rank))
     run(tmp_path, models=[TABLE['models'][1]])
     assert looks[-2:] == [('test', 'train'), ('test', 'train+val')]
     assert [split for split, _ in looks[:-2]] == ['val'] * 3
@@ -183,6 +186,38 @@ def test_best_on_test_stands_beside_the_results(tmp_path, finished):
     markdown = table(suite, records)
     assert 'Best epochs by _test_ Recall@5' in markdown
     assert 'Best epochs' not in table(finished[1], finished[2])
+
+
+def test_groups_of_users_stand_beside_the_results(tmp_path, finished):
+    models, bounds = TABLE['models'][1:], [5, 11, 12, 1000]
+    suite, (records, _) = run(tmp_path, models=models, user_groups=bounds)
+    for mine, other in zip(finished[2][2:], records):
+        assert mine['key'] != other['key']
+        assert mine['test'] == other['test']
+        groups = other['groups']['train']
+        assert [x['interactions'] for x in groups] == [[5, 10], [11, 11], [12, 999]]
+        users = [x['users'] for x in groups]
+        mean = sum(x['Recall@5'] * n for x, n in zip(groups, users)) / sum(users)
+        assert mean == pytest.approx(other['test']['train']['Recall@5'], rel=1e-6)
+    markdown = write_report(suite, records, tmp_path)
+    assert f'| 11 ({users[1]} users) |' in markdown
+    assert len(list(tmp_path.glob('user-groups-*.png'))) == 2
+
+
+def test_what_is_left_is_plotted_over_a_key_of_the_datasets(tmp_path):
+    data = [
+        TABLE['datasets'][0],
+        {**TABLE['datasets'][0], 'random_share': 0.1},
+    ]
+    suite, (records, _) = run(
+        tmp_path, models=TABLE['models'][1:], datasets=data, over='random_share'
+    )
+    write_report(suite, records, tmp_path)
+    plots = list(tmp_path.glob('over-random_share-*.png'))
+    assert sorted(path.name for path in plots) == [
+        'over-random_share-train-val.png',
+        'over-random_share-train.png',
+    ]
 
 
 def test_a_dataset_may_have_histories_of_its_own(tmp_path):

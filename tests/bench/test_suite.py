@@ -51,6 +51,26 @@ def test_preset_may_depend_on_the_dataset():
         parse(datasets=data, models=models)
 
 
+@pytest.mark.parametrize('bounds', [[5, 5], [0, 3], [4, 2], [2.5], 7])
+def test_bounds_of_user_groups_rise(bounds):
+    with pytest.raises(ValueError, match="'user_groups' needs to be"):
+        parse(user_groups=bounds)
+
+
+@pytest.mark.parametrize(
+    'shares', [[{}], [{'random_share': 0.1}, {'random_share': 0.2}], [{}, {}]]
+)
+def test_over_is_what_the_datasets_differ_in(shares):
+    data = [{'name': 'synthetic', **share} for share in shares]
+    with pytest.raises(ValueError, match="'over' needs to be a key"):
+        parse(datasets=data, over='random_share')
+    data = [{'name': 'synthetic'}, {'name': 'synthetic', 'random_share': 0.1}]
+    assert parse(datasets=data, over='random_share').over == 'random_share'
+    data[1]['num_users'] = 30
+    with pytest.raises(ValueError, match="'over' needs to be a key"):
+        parse(datasets=data, over='random_share')
+
+
 def test_variant_is_its_model_with_other_arguments():
     suite = parse(
         models=[

@@ -10,6 +10,7 @@ from pyg_diffrec.evaluation import (
     Protocol,
     evaluate,
     measure,
+    measure_groups,
     rank,
     ranking,
 )
@@ -88,6 +89,23 @@ def test_metrics_equal_a_loop_over_users(split, seed):
     assert share < 1
     for metric in metrics:
         assert zero[metric] == pytest.approx(results[metric] * share, rel=1e-5)
+
+
+def test_groups_of_users_are_measured_on_their_own():
+    _, (train, _, test), data = random_case(0)
+    scores = random_case(1)[0]
+    users, items = rank(Given(scores), data, 'test', 5)
+    bounds = [7, 8, 100]
+    groups = measure_groups(items, users, data, 'test', ['Recall@5'], bounds)
+    for group, own in zip(groups, [range(7), [7], range(8, 100)]):
+        chosen = [i for i, u in enumerate(users.tolist()) if len(train[u]) in own]
+        recall = [
+            len(set(items[i].tolist()) & set(test[users[i]])) / len(test[users[i]])
+            for i in chosen
+        ]
+        assert group['users'] == len(chosen) > 0
+        assert group['Recall@5'] == pytest.approx(sum(recall) / len(recall))
+    assert [x['interactions'] for x in groups] == [[0, 6], [7, 7], [8, 99]]
 
 
 @pytest.mark.parametrize(
