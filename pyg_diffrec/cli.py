@@ -153,6 +153,12 @@ def _check_device(device: str) -> None:
     show_default=True,
     help='Budget.',
 )
+@click.option(
+    '--start',
+    multiple=True,
+    help='Preset that is the first trial of a new search, e.g. of another dataset; may '
+    'be given several times.',
+)
 @click.option('--metric', default='Recall@20', show_default=True)
 @click.option('--seed', type=int, default=1, show_default=True)
 @click.option(
@@ -174,6 +180,7 @@ def tune(
     dataset: str,
     roles: Optional[list[str]],
     trials: int,
+    start: tuple[str, ...],
     metric: str,
     seed: int,
     data_root: Optional[Path],
@@ -201,6 +208,7 @@ def tune(
             device=device,
             epochs=epochs,
             roles=roles or (),
+            start=start,
         )
     except ImportError as error:
         raise click.ClickException(str(error)) from error

@@ -14,7 +14,7 @@ from pyg_diffrec import models
 from pyg_diffrec.bench.data import build_dataset, check_dataset
 from pyg_diffrec.bench.suite import Training
 from pyg_diffrec.evaluation import Protocol, evaluate
-from pyg_diffrec.models import MODELS, VARIANTS
+from pyg_diffrec.models import MODELS, VARIANTS, preset
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.training import NonFiniteLossError, fit_readings
 from pyg_diffrec.utils.toml import read_toml
@@ -73,6 +73,7 @@ def tune(
     device: str = 'cpu',
     epochs: Optional[int] = None,
     roles: Sequence[str] = (),
+    start: Sequence[str] = (),
     echo: Callable[[str], None] = click.echo,
 ) -> list[Path]:
     r"""Searches the best hyper-parameters on validation; test is never looked at.
@@ -100,17 +101,20 @@ def tune(
         epochs (int, optional): Epochs at most. (default: :obj:`None`)
         roles (list, optional): Readings of the dataset's files, where it has
             several. (default: :obj:`()`)
+        start (list, optional): Presets of the model, the first trials of a new
+            study; they count as such. (default: :obj:`()`)
         echo (Callable, optional): Receives messages.
 
     Returns:
         The preset files, one per role, which a suite names by their path.
 
     Raises:
-        ValueError: If the model has no search space, the dataset is unknown, or no
-            trial succeeded.
+        ValueError: If the model has no search space, the dataset is unknown, a preset
+            is unknown or lacks a hyper-parameter of the space, or no trial succeeded.
         ImportError: If Optuna is not installed.
     """
     space = load_space(model)
+    first = [_start(model, name, space) for name in start]
     datasets = [{**dataset, 'roles': role} for role in roles] or [dataset]
     for spec in datasets:
         check_dataset(spec)
@@ -141,7 +145,10 @@ def tune(
         direction='maximize',
         load_if_exists=True,
     )
-    for _ in range(len(study.trials), trials):
+    if not study.trials:
+        for params in first:
+            study.enqueue_trial(params, skip_if_exists=True)
+    while sum(trial.state.is_finished() for trial in study.trials) < trials:
         trial = study.ask()
         args = suggest(trial, space)
         state, note = None, ''
@@ -173,6 +180,23 @@ def tune(
         _write_preset(paths[-1], args, f'{metric} {value:.4f} on validation of {spec}')
         echo(f'best of {len(done)}: {metric} {value:.4f} {args}\nwrote {paths[-1]}')
     return paths
+
+
+def _start(
+    model: str, name: str, space: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    r"""A preset as the parameters of a trial."""
+    args = preset(model, name)
+    missing = [key for key in space if key not in args]
+    if missing:
+        raise ValueError(
+            f"Preset '{name}' of '{model}' cannot start a search: it lacks {missing} "
+            f'of the search space'
+        )
+    return {
+        key: json.dumps(args[key]) if 'choices' in entry else args[key]
+        for key, entry in space.items()
+    }
 
 
 def _objective(

@@ -31,6 +31,22 @@ def test_every_space_suggests_arguments_of_its_model(name):
     assert set(args) <= set(_hyper_parameters(getattr(models, name)))
 
 
+def test_search_starts_with_presets(tmp_path):
+    lines = []
+    start = ['ml-1m_clean published', 'ml-1m_clean chronological'] * 2
+    tune('EASE', DATA, 3, tmp_path, start=start, echo=lines.append)
+    values = [float(line.split("'l2': ")[1].rstrip('}')) for line in lines[:3]]
+    assert values[:2] == [1379.2, 245.5]
+    assert values[2] not in values[:2]
+    lines.clear()
+    tune('EASE', DATA, 4, tmp_path, start=start, echo=lines.append)
+    assert [line.split()[0] for line in lines[:1]] == ['[4/4]']
+    with pytest.raises(ValueError, match=r"lacks \['dropout'\] of the search"):
+        tune('TDiffRec', DATA, 1, tmp_path, start=['yelp_clean'])
+    with pytest.raises(ValueError, match='Unknown preset'):
+        tune('EASE', DATA, 1, tmp_path, start=['nothing'])
+
+
 def test_search_chooses_on_validation_and_goes_on(tmp_path, monkeypatch):
     import sys
 
