@@ -182,9 +182,7 @@ def tune(
     return paths
 
 
-def _start(
-    model: str, name: str, space: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _start(model: str, name: str, space: dict[str, dict[str, Any]]) -> dict[str, Any]:
     r"""A preset as the parameters of a trial."""
     args = preset(model, name)
     missing = [key for key in space if key not in args]

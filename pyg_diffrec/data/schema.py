@@ -187,6 +187,24 @@ def _check_features(data: HeteroData, node_type: str) -> None:
             )
 
 
+def _check_presence(data: HeteroData) -> None:
+    store, num_items = data['item'], data['item'].num_nodes
+    for key in [key for key in store.keys() if key.startswith('has_')]:  # noqa: SIM118
+        modality = key[4:]
+        has = _tensor(store, key, "'item'")
+        if has.dtype != torch.bool or list(has.shape) != [num_items]:
+            raise ValueError(
+                f"'{key}' needs to be a 'torch.bool' tensor of shape [{num_items}], "
+                f"one entry per item (got '{has.dtype}' of shape {list(has.shape)})"
+            )
+        if f'x_{modality}' not in store:
+            raise ValueError(
+                f"'{key}' tells which items have modality '{modality}', but there are "
+                f"no features 'x_{modality}': set 'data['item'].x_{modality}', or "
+                f"remove '{key}'"
+            )
+
+
 def check_ties(data: HeteroData, undirected: bool = False) -> None:
     r"""Checks the ties :obj:`('user', 'trusts', 'user')` of a graph, which have to be
     there.
@@ -234,8 +252,9 @@ def validate(data: HeteroData, undirected_ties: bool = False) -> HeteroData:
     Everything else is optional, and is checked where it is present: the masks
     :obj:`train_mask`, :obj:`val_mask` and :obj:`test_mask`, which divide the
     interactions; :obj:`time`, along which a user's interactions are stored;
-    :obj:`edge_weight`; features :obj:`x_<modality>` of users and items; ties
-    :obj:`('user', 'trusts', 'user')`, each once and none of a user to itself.
+    :obj:`edge_weight`; features :obj:`x_<modality>` of users and items; which items
+    have them, :obj:`has_<modality>`; ties :obj:`('user', 'trusts', 'user')`, each once
+    and none of a user to itself.
 
     Args:
         data (HeteroData): The graph.
@@ -269,6 +288,7 @@ def validate(data: HeteroData, undirected_ties: bool = False) -> HeteroData:
         _check_weights(store.edge_weight)
     for node_type in ('user', 'item'):
         _check_features(data, node_type)
+    _check_presence(data)
     if USER_USER in data.edge_types:
         check_ties(data, undirected_ties)
     return data

@@ -2,12 +2,11 @@ from typing import Any, Literal, NamedTuple, Optional, Sequence, Union, get_args
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data.schema import USER_USER
 from pyg_diffrec.diffusion.gaussian import GaussianDiffusion
 from pyg_diffrec.loader.edge_loader import EdgeBatch
-from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
+from pyg_diffrec.models.baselines.pairwise import Tables
+from pyg_diffrec.models.baselines.social import SocialRecommender
 from pyg_diffrec.nn.denoisers.mlp import MLPDenoiser
 from pyg_diffrec.nn.encoders.social import SocialEncoder
 from pyg_diffrec.nn.encoders.user_item import UserItemEncoder
@@ -40,7 +39,7 @@ class Contributions(NamedTuple):
         return social / (social + rest).clamp(min=torch.finfo(social.dtype).tiny)
 
 
-class RecDiff(PairwiseRecommender):
+class RecDiff(SocialRecommender):
     r"""The social recommender that takes the noise off what ties say about users, by
     diffusion in the latent space, from the `"RecDiff: Diffusion Model for Social
     Recommendation" <https://arxiv.org/abs/2406.01629>`_ paper.
@@ -132,6 +131,9 @@ class RecDiff(PairwiseRecommender):
         anew for every batch.
     """
 
+    flow = 'source_to_target'
+    _without_ties = ', or set social=False'
+
     def __init__(
         self,
         num_items: int,
@@ -173,14 +175,16 @@ class RecDiff(PairwiseRecommender):
             )
         channels = self.embedding_dim
         options = (layer_weight, embedding_dropout, edge_dropout)
-        self.user_embedding = torch.nn.Embedding(num_users, channels)
-        self.item_embedding = torch.nn.Embedding(num_items, channels)
         self.encoder = UserItemEncoder(channels, num_layers, *options)
         self.social_encoder: Optional[SocialEncoder] = None
         self.denoiser: Optional[MLPDenoiser] = None
         self.diffusion: Optional[GaussianDiffusion] = None
         if social:
             self.social_encoder = SocialEncoder(channels, num_social_layers, *options)
+        else:
+            # No ties, which 'from_data' leaves as they are.
+            rowptr, none = torch.zeros(num_users + 1).long(), torch.empty(0).long()
+            self.ties = SparseRows(rowptr, none, num_cols=num_users)
         if social and denoising != 'none':
             self.denoiser = MLPDenoiser(
                 channels, hidden_channels, time_embedding_dim, dropout, norm=True
@@ -209,52 +213,7 @@ class RecDiff(PairwiseRecommender):
         self.noise_seed = noise_seed
         self.denoiser_lr = denoiser_lr
         self.lr_decay = lr_decay
-        #: The ties :math:`(U, U)`, by the user they go into.
-        self.ties: Optional[SparseRows] = None
-        self._adjs: Optional[tuple[BipartiteAdj, Optional[BipartiteAdj]]] = None
         self._draw_embeddings()
-
-    @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'RecDiff':
-        model = super().from_data(data, **kwargs)
-        assert isinstance(model, cls)
-        if model.social_encoder is not None:
-            ties = torch.empty(2, 0, dtype=torch.long)
-            if USER_USER in data.edge_types:
-                ties = data[USER_USER].edge_index
-            model.fit_ties(ties)
-        return model
-
-    def fit_ties(self, edge_index: Tensor) -> None:
-        r"""Takes over the ties between users.
-
-        Args:
-            edge_index (torch.Tensor): The ties :math:`(2, E)`, each once, from its
-                first to its second user.
-
-        Raises:
-            ValueError: If there is no tie, or one of an unknown user.
-        """
-        name = self.__class__.__name__
-        if edge_index.numel() == 0:
-            raise ValueError(
-                f"'{name}' needs ties between users (got none): put them into "
-                f"'data[{USER_USER}].edge_index', or set social=False"
-            )
-        low, high = int(edge_index.min()), int(edge_index.max())
-        if low < 0 or high >= self.num_users:
-            raise ValueError(
-                f"'edge_index' needs users in [0, {self.num_users}) in "
-                f"'{name}.fit_ties' (got {low} to {high})"
-            )
-        source, target = edge_index.cpu()
-        size = self.num_users
-        self.ties = SparseRows.from_coo(target, source, num_rows=size, num_cols=size)
-        self._forget()
-
-    def fit_history(self, history: SparseRows) -> None:
-        super().fit_history(history)
-        self._forget()
 
     def reset_parameters(self) -> None:
         r"""Draws new embeddings and weights."""
@@ -313,8 +272,8 @@ class RecDiff(PairwiseRecommender):
         losses['l2'] = self.l2 * torch.stack(parts).sum() / self.batch_size
         return {'total': torch.stack(list(losses.values())).sum(), **losses}
 
-    def learned_tables(self) -> Tables:
-        return self.user_embedding.weight, self.item_embedding.weight
+    def graphs(self, interactions: SparseRows, ties: SparseRows) -> list[BipartiteAdj]:
+        return [BipartiteAdj(interactions), BipartiteAdj(ties)]
 
     def tables(self) -> Tables:
         user, item = self._encode()
@@ -366,10 +325,6 @@ class RecDiff(PairwiseRecommender):
         for table in self.learned_tables():
             torch.nn.init.xavier_uniform_(table)
 
-    def _forget(self) -> None:
-        self._adjs = None
-        self._kept = None
-
     def _encode(self) -> Tables:
         return self.encoder(*self.learned_tables(), self._graphs()[0])
 
@@ -389,26 +344,6 @@ class RecDiff(PairwiseRecommender):
         return self.diffusion.p_sample_loop(
             self.denoiser, social, self.num_noising_steps, noise=noise
         )
-
-    def _graphs(self) -> tuple[BipartiteAdj, Optional[BipartiteAdj]]:
-        weight = self.item_embedding.weight
-        device, dtype = weight.device, weight.dtype
-        adjs = self._adjs
-        if adjs is not None and (adjs[0].device, adjs[0].dtype) == (device, dtype):
-            return adjs
-        rows = self._known_history().to(device, torch.double)
-        if self.temporal is not None:
-            rows = self.temporal(rows)
-        ties = None
-        if self.social_encoder is not None:
-            if self.ties is None:
-                raise ValueError(
-                    f"'{self.__class__.__name__}' has no ties yet: build it with "
-                    f"'from_data', or call 'fit_ties' first"
-                )
-            ties = BipartiteAdj(self.ties.to(device), dtype)
-        self._adjs = BipartiteAdj(rows, dtype), ties
-        return self._adjs
 
     def __repr__(self) -> str:
         steps = 0 if self.diffusion is None else self.diffusion.num_timesteps

@@ -94,13 +94,10 @@ class ItemGraph(torch.nn.Module):
         value = value * _inverse_power(user_degree, 0.25)[row]
         value = value * _inverse_power(item_degree, 0.5)[col]
         adj = rows.with_value(value)
-        adj_t = SparseRows.from_coo(
-            col, row, value, num_rows=self.num_items, num_cols=self.num_users
-        )
         #: The largest eigenvalue before scaling.
         self.max_eigenvalue = _max_eigenvalue(adj, item_degree.sqrt())
         scale = self.max_eigenvalue**-0.5
-        for name, part in (('', adj), ('_t', adj_t)):
+        for name, part in (('', adj), ('_t', adj.t())):
             for key in ('rowptr', 'col'):
                 self.register_buffer(key + name, getattr(part, key), persistent=False)
             self.register_buffer('value' + name, part.value * scale, persistent=False)

@@ -5,12 +5,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 # Logits up to this size, and sums of their exponentials over all nodes, are finite in
 # single precision.
 _SAFE_LOGIT = 50.0
-# The most anchors, and the most products, that are looked at at once.
+# The most anchors, and the most products, that are looked at at once. Measured at 5,600
+# anchors and nodes with 64 columns, one core, float32, forward and backward, relative
+# to this loss (0.2 s): cross entropy on the whole product 3, `logsumexp` on it 5, and
+# on blocks of it 2. Blocks of 64 to 512 anchors take the same time.
 _ANCHORS, _PRODUCTS = 256, 1 << 23
 
 
@@ -39,8 +41,12 @@ class _WeightedLogSumExp(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The gradients of 'info_nce_loss' and 'node_contrast_loss' have no "
+                "gradients: leave out 'create_graph'"
+            )
         grad_a, grad_b = ctx.saved_tensors
         return grad * grad_a, grad * grad_b, None, None
 
@@ -68,11 +74,12 @@ def node_contrast_loss(
         temperature (float): The temperature :math:`\tau`.
 
     Shapes:
-        - **output:** a scalar, in nats; it has gradients, but they have none
+        - **output:** a scalar, in nats
 
     Raises:
         ValueError: If the views differ in shape, there is no node, or
             :obj:`temperature` is not positive.
+        RuntimeError: If the gradients are asked for their own gradients.
     """
     if first.shape != second.shape or node.numel() == 0:
         raise ValueError(

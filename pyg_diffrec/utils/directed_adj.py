@@ -1,7 +1,8 @@
 r"""Propagation along directed edges whose backward pass transposes nothing."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Union
 
+import torch
 from torch import Tensor
 
 from pyg_diffrec.utils.propagation import BipartiteAdj, Product
@@ -24,6 +25,19 @@ class DirectedAdj(NamedTuple):
     def of(cls, adj: BipartiteAdj) -> 'DirectedAdj':
         r"""The edges of a graph from its columns to its rows."""
         return cls(adj.rows, adj.rows_t)
+
+    @classmethod
+    def from_rows(cls, rows: SparseRows) -> 'DirectedAdj':
+        r"""The edges with weights by destination :math:`(N, M)`."""
+        return cls(rows, rows.t())
+
+    def to(
+        self,
+        device: Optional[Union[str, torch.device]] = None,
+        dtype: Optional[torch.dtype] = None,
+    ) -> 'DirectedAdj':
+        r"""Returns the edges on :obj:`device`, with weights as :obj:`dtype`."""
+        return DirectedAdj(*(rows.to(device, dtype) for rows in self))
 
     def t(self) -> 'DirectedAdj':
         r"""The same edges the other way round."""

@@ -153,6 +153,13 @@ class SparseRows:
         rowptr = F.pad(segment_sum(keep.long(), self.rowptr).cumsum(0), (1, 0))
         return SparseRows(rowptr, col[keep], self.value[keep], num_cols=index.numel())
 
+    def t(self) -> 'SparseRows':
+        r"""Returns the transpose :math:`(I, B)`, where the entries of a column of
+        ours follow each other by row."""
+        return SparseRows.from_coo(
+            self.col, self.row, self.value, num_rows=self.num_cols, num_cols=len(self)
+        )
+
     def to_dense(self) -> Tensor:
         r"""Returns the rows as a dense :math:`(B, I)` tensor."""
         out = self.value.new_zeros(self.shape)

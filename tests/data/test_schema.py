@@ -177,6 +177,36 @@ def test_validate_names_the_first_bad_row_of_features(data, value):
         validate(data)
 
 
+@pytest.mark.parametrize(
+    'has',
+    [
+        torch.ones(4),
+        torch.ones(4, dtype=torch.long),
+        torch.ones(3, dtype=torch.bool),
+        torch.ones(4, 1, dtype=torch.bool),
+    ],
+)
+def test_validate_refuses_other_masks_of_items_that_have_a_modality(data, has):
+    data['item'].has_image = torch.tensor([True, False, False, True])
+    assert validate(data) is data
+    data['item'].has_image = has
+    match = (
+        rf"'has_image' needs .*'torch.bool'.*\[4\], one entry per item \(got "
+        rf"'{has.dtype}' of shape \[{str(list(has.shape))[1:-1]}\]\)"
+    )
+    with pytest.raises(ValueError, match=match):
+        validate(data)
+
+
+def test_validate_refuses_what_tells_of_a_modality_without_features(data):
+    data['item'].has_text = torch.ones(4, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"no features 'x_text': set .*'has_text'"):
+        validate(data)
+    data['item'].has_text = [True] * 4
+    with pytest.raises(TypeError, match="'has_text' of 'item' needs to be"):
+        validate(data)
+
+
 TRUSTS = ('user', 'trusts', 'user')
 
 

@@ -62,10 +62,18 @@ def test_info_nce_stays_finite_at_low_temperatures():
     assert bool(first.grad.isfinite().all())
 
 
+def test_info_nce_refuses_bad_arguments():
+    x = torch.randn(3, 2)
+    with pytest.raises(ValueError, match=r'same shape .*\[3, 2\], \[2, 2\]'):
+        info_nce_loss(x, x[:2], 0.2)
+    with pytest.raises(ValueError, match="'temperature' needs to be positive"):
+        info_nce_loss(x, x, 0.0)
+
+
 def test_gradients_of_info_nce_have_none():
     first = torch.randn(3, 2).requires_grad_()
     loss = info_nce_loss(first, torch.randn(3, 2), 0.2)
-    with pytest.raises(RuntimeError, match="gradients of 'info_nce_loss' have no"):
+    with pytest.raises(RuntimeError, match="of 'info_nce_loss' and .* have no grad"):
         torch.autograd.grad(loss, first, create_graph=True)
 
 

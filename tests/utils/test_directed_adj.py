@@ -27,6 +27,19 @@ def test_equals_the_dense_product_in_both_directions():
         assert torch.autograd.gradgradcheck(one.propagate, source)
 
 
+def test_weights_by_destination_and_their_cast():
+    dense = build()[1]
+    row, col = dense.nonzero().t()
+    rows = SparseRows.from_coo(row, col, dense[row, col], num_rows=6, num_cols=9)
+    adj = DirectedAdj.from_rows(rows)
+    x, y = torch.randn(9, 2, dtype=torch.double), torch.randn(6, 2, dtype=torch.double)
+    torch.testing.assert_close(adj.propagate(x), dense @ x)
+    torch.testing.assert_close(adj.t().propagate(y), dense.t() @ y)
+    small = adj.to(dtype=torch.float)
+    torch.testing.assert_close(small.propagate(x.float()), (dense @ x).float())
+    assert (small.rows.dtype, small.rows_t.dtype) == (torch.float, torch.float)
+
+
 def test_chosen_destinations():
     adj, dense = build()
     index = torch.tensor([5, 2, 0])

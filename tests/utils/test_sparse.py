@@ -48,6 +48,22 @@ def test_select_columns_numbers_them_anew(rows):
     assert both.col.tolist() == [1, 0]
 
 
+def test_transpose_equals_the_dense_one_and_keeps_the_order_of_rows(rows):
+    out = rows.t()
+    assert out.to_dense().tolist() == torch.tensor(DENSE).t().tolist()
+    assert (out.shape, out.dtype) == ((4, 3), torch.double)
+    assert out.t().to_dense().tolist() == DENSE
+    full = SparseRows.from_coo(
+        torch.tensor([0, 0, 1, 1, 2]),
+        torch.tensor([1, 0, 1, 0, 1]),
+        num_rows=3,
+        num_cols=2,
+    )
+    assert full.t().col.tolist() == [0, 1, 0, 1, 2]
+    empty = rows.index_select(torch.tensor([], dtype=torch.long))
+    assert (empty.t().shape, empty.t().nnz) == ((4, 0), 0)
+
+
 def test_products_equal_the_dense_ones(rows):
     other = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
     expected = rows.to_dense() @ other

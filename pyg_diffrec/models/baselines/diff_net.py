@@ -1,145 +1,12 @@
-from typing import Any, Optional
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch_geometric.data import HeteroData
 from torch_geometric.nn.resolver import activation_resolver
 
-from pyg_diffrec.data.schema import USER_USER
-from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
+from pyg_diffrec.models.baselines.pairwise import Tables
+from pyg_diffrec.models.baselines.social import SocialRecommender, row_mean
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 from pyg_diffrec.utils.sparse import SparseRows
-
-
-def row_mean(rows: SparseRows) -> SparseRows:
-    r"""The weights of a mean over the entries of each row: what :obj:`rows`, all
-    positive, become when divided by their sums. Empty rows stay empty."""
-    return rows.with_value(rows.value / rows.row_sum()[rows.row])
-
-
-def _directed(rows: SparseRows) -> DirectedAdj:
-    perm = rows.col.argsort(stable=True)
-    rows_t = SparseRows.from_coo(
-        rows.col[perm],
-        rows.row[perm],
-        rows.value[perm],
-        num_rows=rows.num_cols,
-        num_cols=rows.num_rows,
-    )
-    return DirectedAdj(rows, rows_t)
-
-
-class SocialRecommender(PairwiseRecommender):
-    r"""An abstract class for pairwise models that know ties between users beside
-    interactions. A subclass tells along which edges it propagates
-    (:meth:`propagations`).
-
-    Args:
-        num_items (int): The number of items :math:`I`.
-        num_users (int, optional): The number of users :math:`U`;
-            :meth:`from_data` fills it in. (default: :obj:`0`)
-        **kwargs (optional): Further arguments of
-            :class:`~pyg_diffrec.models.baselines.pairwise.PairwiseRecommender`.
-
-    Raises:
-        ValueError: If a hyper-parameter is out of range, or there are no ties.
-    """
-
-    def __init__(self, num_items: int, num_users: int = 0, **kwargs: Any) -> None:
-        super().__init__(num_items, num_users, **kwargs)
-        self.user_embedding = torch.nn.Embedding(num_users, self.embedding_dim)
-        self.item_embedding = torch.nn.Embedding(num_items, self.embedding_dim)
-        #: The ties :math:`(U, U)`, by the user they come from.
-        self.ties: Optional[SparseRows] = None
-        self._adjs: Optional[list[DirectedAdj]] = None
-
-    @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'SocialRecommender':
-        model = super().from_data(data, **kwargs)
-        assert isinstance(model, cls)
-        ties = torch.empty(2, 0, dtype=torch.long)
-        if USER_USER in data.edge_types:
-            ties = data[USER_USER].edge_index
-        model.fit_ties(ties)
-        return model
-
-    def fit_ties(self, edge_index: Tensor) -> None:
-        r"""Takes over the ties between users.
-
-        Args:
-            edge_index (torch.Tensor): The ties :math:`(2, E)`, each once, from its
-                first to its second user.
-
-        Raises:
-            ValueError: If there is no tie, or one of an unknown user.
-        """
-        name = self.__class__.__name__
-        if edge_index.numel() == 0:
-            raise ValueError(
-                f"'{name}' needs ties between users (got none): put them into "
-                f"'data[{USER_USER}].edge_index'"
-            )
-        low, high = int(edge_index.min()), int(edge_index.max())
-        if low < 0 or high >= self.num_users:
-            raise ValueError(
-                f"'edge_index' needs users in [0, {self.num_users}) in "
-                f"'{name}.fit_ties' (got {low} to {high})"
-            )
-        source, target = edge_index.cpu()
-        size = self.num_users
-        self.ties = SparseRows.from_coo(source, target, num_rows=size, num_cols=size)
-        self._forget()
-
-    def fit_history(self, history: SparseRows) -> None:
-        super().fit_history(history)
-        self._forget()
-
-    def propagations(
-        self, interactions: SparseRows, ties: SparseRows
-    ) -> list[SparseRows]:
-        r"""The weights of the edges that are propagated along, by the node that
-        receives; asked for once.
-
-        Args:
-            interactions (SparseRows): The training interactions :math:`(U, I)`, in
-                float64.
-            ties (SparseRows): The ties :math:`(U, U)` by the user they come from,
-                ones in float64.
-        """
-        raise NotImplementedError
-
-    def learned_tables(self) -> Tables:
-        return self.user_embedding.weight, self.item_embedding.weight
-
-    def _check_layers(self, num_layers: int) -> None:
-        if num_layers < 1:
-            raise ValueError(
-                f"'num_layers' needs to be positive in '{self.__class__.__name__}' "
-                f'(got {num_layers})'
-            )
-
-    def _forget(self) -> None:
-        self._adjs = None
-        self._kept = None
-
-    def _graphs(self) -> list[DirectedAdj]:
-        weight = self.item_embedding.weight
-        where = (weight.device, weight.dtype)
-        adjs = self._adjs
-        if adjs is None or (adjs[0].rows.device, adjs[0].rows.dtype) != where:
-            if self.ties is None:
-                raise ValueError(
-                    f"'{self.__class__.__name__}' has no ties yet: build it with "
-                    f"'from_data', or call 'fit_ties' first"
-                )
-            # From the history, as a cast of the graphs would keep lost digits lost.
-            rows = self._known_history().to('cpu', torch.double)
-            if self.temporal is not None:
-                rows = self.temporal(rows)
-            graphs = self.propagations(rows, self.ties.to(dtype=torch.double))
-            adjs = [_directed(graph.to(*where)) for graph in graphs]
-            self._adjs = adjs
-        return adjs
 
 
 class DiffNet(SocialRecommender):
@@ -219,10 +86,8 @@ class DiffNet(SocialRecommender):
         for param in self.parameters():
             torch.nn.init.xavier_uniform_(param)
 
-    def propagations(
-        self, interactions: SparseRows, ties: SparseRows
-    ) -> list[SparseRows]:
-        return [row_mean(interactions), row_mean(ties)]
+    def graphs(self, interactions: SparseRows, ties: SparseRows) -> list[DirectedAdj]:
+        return [DirectedAdj.from_rows(row_mean(x)) for x in (interactions, ties)]
 
     def tables(self) -> Tables:
         interactions, ties = self._graphs()

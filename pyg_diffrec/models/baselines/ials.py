@@ -153,14 +153,7 @@ class IALS(RowRecommender):
 
     def phases(self) -> list[Phase]:
         rows = self.training_rows()
-        columns = SparseRows.from_coo(
-            rows.col,
-            rows.row,
-            rows.value,
-            num_rows=rows.num_cols,
-            num_cols=rows.num_rows,
-        )
-        return [Phase('sweep', [(rows, columns)], None, 'sweep')]
+        return [Phase('sweep', [(rows, rows.t())], None, 'sweep')]
 
     def sweep(self, batch: tuple[SparseRows, SparseRows]) -> dict[str, Tensor]:
         r"""Solves for the factors of all users, then for those of all items.

@@ -147,14 +147,5 @@ class LATTICE(MultiModalRecommender, LightGCN):
         assert rows is not None
         where = (weight.device, weight.dtype)
         if adj is None or (adj.rows.device, adj.rows.dtype) != where:
-            rows = rows.to(*where)
-            perm = rows.col.argsort(stable=True)
-            rows_t = SparseRows.from_coo(
-                rows.col[perm],
-                rows.row[perm],
-                rows.value[perm],
-                num_rows=rows.num_cols,
-                num_cols=rows.num_rows,
-            )
-            adj = self._item_adj = DirectedAdj(rows, rows_t)
+            adj = self._item_adj = DirectedAdj.from_rows(rows.to(*where))
         return adj

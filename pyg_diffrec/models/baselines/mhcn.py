@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.loader.edge_loader import EdgeBatch
-from pyg_diffrec.models.baselines.diff_net import SocialRecommender, row_mean
 from pyg_diffrec.models.baselines.pairwise import Tables
+from pyg_diffrec.models.baselines.social import SocialRecommender, row_mean
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.directed_adj import DirectedAdj
@@ -225,11 +225,10 @@ class MHCN(SocialRecommender):
             else:
                 torch.nn.init.xavier_uniform_(param)
 
-    def propagations(
-        self, interactions: SparseRows, ties: SparseRows
-    ) -> list[SparseRows]:
+    def graphs(self, interactions: SparseRows, ties: SparseRows) -> list[DirectedAdj]:
         channels = motif_adjacencies(interactions, ties, self.min_common)
-        return [*map(row_mean, channels), BipartiteAdj(interactions).rows]
+        graphs = [DirectedAdj.from_rows(row_mean(x)) for x in channels]
+        return [*graphs, DirectedAdj.of(BipartiteAdj(interactions))]
 
     def tables(self) -> Tables:
         user, item = self._encode()

@@ -1,0 +1,135 @@
+from typing import Any, ClassVar, Literal, Optional, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_diffrec.data.schema import USER_USER
+from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
+from pyg_diffrec.utils.sparse import SparseRows
+
+Flow = Literal['source_to_target', 'target_to_source']
+
+
+def row_mean(rows: SparseRows) -> SparseRows:
+    r"""The weights of a mean over the entries of each row: what :obj:`rows`, all
+    positive, become when divided by their sums. Empty rows stay empty."""
+    return rows.with_value(rows.value / rows.row_sum()[rows.row])
+
+
+class SocialRecommender(PairwiseRecommender):
+    r"""An abstract class for pairwise models that know ties between users beside
+    interactions. A subclass tells along which graphs it propagates (:meth:`graphs`),
+    and which way ties pass messages (:attr:`flow`).
+
+    Args:
+        num_items (int): The number of items :math:`I`.
+        num_users (int, optional): The number of users :math:`U`;
+            :meth:`from_data` fills it in. (default: :obj:`0`)
+        **kwargs (optional): Further arguments of
+            :class:`~pyg_diffrec.models.baselines.pairwise.PairwiseRecommender`.
+
+    Raises:
+        ValueError: If a hyper-parameter is out of range, or there are no ties.
+    """
+
+    #: Which of its two users a tie lets receive, as in
+    #: :class:`torch_geometric.nn.conv.MessagePassing`.
+    flow: ClassVar[Flow] = 'target_to_source'
+    #: How to do without ties, at the end of the message that there are none.
+    _without_ties: ClassVar[str] = ''
+
+    def __init__(self, num_items: int, num_users: int = 0, **kwargs: Any) -> None:
+        super().__init__(num_items, num_users, **kwargs)
+        self.user_embedding = torch.nn.Embedding(num_users, self.embedding_dim)
+        self.item_embedding = torch.nn.Embedding(num_items, self.embedding_dim)
+        #: The ties :math:`(U, U)`, by the user that receives.
+        self.ties: Optional[SparseRows] = None
+        self._kept_graphs: Optional[tuple[tuple, Sequence[Any]]] = None
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'SocialRecommender':
+        model = super().from_data(data, **kwargs)
+        assert isinstance(model, cls)
+        if model.ties is None:
+            ties = torch.empty(2, 0, dtype=torch.long)
+            if USER_USER in data.edge_types:
+                ties = data[USER_USER].edge_index
+            model.fit_ties(ties)
+        return model
+
+    def fit_ties(self, edge_index: Tensor) -> None:
+        r"""Takes over the ties between users.
+
+        Args:
+            edge_index (torch.Tensor): The ties :math:`(2, E)`, each once, from its
+                first to its second user.
+
+        Raises:
+            ValueError: If there is no tie, or one of an unknown user.
+        """
+        name, size = self.__class__.__name__, self.num_users
+        if edge_index.numel() == 0:
+            raise ValueError(
+                f"'{name}' needs ties between users (got none): put them into "
+                f"'data[{USER_USER}].edge_index'{self._without_ties}"
+            )
+        low, high = int(edge_index.min()), int(edge_index.max())
+        if low < 0 or high >= size:
+            raise ValueError(
+                f"'edge_index' needs users in [0, {size}) in '{name}.fit_ties' (got "
+                f'{low} to {high})'
+            )
+        source, target = edge_index.cpu()
+        if self.flow == 'source_to_target':
+            source, target = target, source
+        self.ties = SparseRows.from_coo(source, target, num_rows=size, num_cols=size)
+        self._forget()
+
+    def fit_history(self, history: SparseRows) -> None:
+        super().fit_history(history)
+        self._forget()
+
+    def graphs(self, interactions: SparseRows, ties: SparseRows) -> Sequence[Any]:
+        r"""What is propagated along, such as
+        :class:`~pyg_diffrec.utils.directed_adj.DirectedAdj`; asked for once, and then
+        moved to where the embeddings are.
+
+        Args:
+            interactions (SparseRows): The training interactions :math:`(U, I)`, in
+                float64 and on the CPU.
+            ties (SparseRows): The ties :math:`(U, U)` by the user that receives, ones
+                in float64 and on the CPU.
+        """
+        raise NotImplementedError
+
+    def learned_tables(self) -> Tables:
+        return self.user_embedding.weight, self.item_embedding.weight
+
+    def _check_layers(self, num_layers: int) -> None:
+        if num_layers < 1:
+            raise ValueError(
+                f"'num_layers' needs to be positive in '{self.__class__.__name__}' "
+                f'(got {num_layers})'
+            )
+
+    def _forget(self) -> None:
+        self._kept_graphs = None
+        self._kept = None
+
+    def _graphs(self) -> Sequence[Any]:
+        weight = self.item_embedding.weight
+        where = weight.device, weight.dtype
+        if self._kept_graphs is None or self._kept_graphs[0] != where:
+            # From the history, as a cast of the graphs would keep lost digits lost.
+            rows = self._known_history().to('cpu', torch.double)
+            if self.temporal is not None:
+                rows = self.temporal(rows)
+            if self.ties is None:
+                raise ValueError(
+                    f"'{self.__class__.__name__}' has no ties yet: build it with "
+                    f"'from_data', or call 'fit_ties' first"
+                )
+            graphs = self.graphs(rows, self.ties.to(dtype=torch.double))
+            self._kept_graphs = where, [graph.to(*where) for graph in graphs]
+        return self._kept_graphs[1]
