@@ -37,6 +37,8 @@ class DiffRec(RowRecommender):
         dropout (float, optional): Dropout on the noised row. (default: :obj:`0.5`)
         norm (bool, optional): Whether the denoiser scales noised rows to unit
             length. (default: :obj:`False`)
+        act (str or Callable, optional): The activation of the denoiser;
+            :obj:`'identity'` makes it linear. (default: :obj:`'tanh'`)
         num_timesteps (int, optional): The number of steps :math:`T`.
             (default: :obj:`5`)
         schedule (str, optional): The noise schedule. (default: :obj:`'linear-var'`)
@@ -101,6 +103,7 @@ class DiffRec(RowRecommender):
         time_embedding_dim: int = 10,
         dropout: float = 0.5,
         norm: bool = False,
+        act: Any = 'tanh',
         num_timesteps: int = 5,
         schedule: str = 'linear-var',
         noise_scale: float = 0.1,
@@ -153,6 +156,7 @@ class DiffRec(RowRecommender):
             time_embedding_dim=time_embedding_dim,
             dropout=dropout,
             norm=norm,
+            act=act,
         )
         self.num_noising_steps = num_noising_steps
         self.sampling_noise = sampling_noise

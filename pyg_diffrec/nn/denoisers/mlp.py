@@ -34,7 +34,8 @@ class MLPDenoiser(Denoiser):
             row. (default: :obj:`0.5`)
         norm (bool, optional): Whether to scale noised rows to unit length first.
             (default: :obj:`False`)
-        act (str or Callable, optional): The activation. (default: :obj:`'tanh'`)
+        act (str or Callable, optional): The activation; :obj:`'identity'` makes the
+            network linear in the row. (default: :obj:`'tanh'`)
 
     Shapes:
         - **x_t:** noised rows :math:`(B, I)`, interaction strength (no unit)
@@ -81,7 +82,8 @@ class MLPDenoiser(Denoiser):
         self.time_embedding = SinusoidalTimeEmbedding(time_embedding_dim)
         self.lin_embedding = torch.nn.Linear(time_embedding_dim, time_embedding_dim)
         self.dropout = torch.nn.Dropout(dropout)
-        self.act = activation_resolver(act)
+        linear = act == 'identity'
+        self.act = torch.nn.Identity() if linear else activation_resolver(act)
         # The first layer, split into its row part [I, H] and its time part.
         self.weight = torch.nn.Parameter(
             torch.empty(in_channels, self.hidden_channels[0])

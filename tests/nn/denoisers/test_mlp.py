@@ -48,6 +48,19 @@ def test_hidden_chain_equals_the_dense_chain(hidden, norm, steps, prediction):
     torch.testing.assert_close(affine.to_dense(), dense, rtol=1e-12, atol=1e-12)
 
 
+@torch.no_grad()
+def test_identity_makes_the_network_linear_in_the_row():
+    x, t = torch.randn(4, I), torch.arange(4)
+    for act, linear in (('identity', True), ('tanh', False)):
+        denoiser = RowMLPDenoiser(I, [6, 3], dropout=0.0, act=act).eval()
+        for parameter in denoiser.parameters():
+            torch.nn.init.normal_(parameter)
+        zero = denoiser(torch.zeros_like(x), t)
+        change = denoiser(x, t) - zero
+        same = torch.allclose(denoiser(2 * x, t) - zero, 2 * change, rtol=1e-4)
+        assert same == linear
+
+
 def test_dropout_zeroes_entries_of_sparse_and_of_noised_rows():
     denoiser, rows = build([4], dropout=0.5), sample_rows()
     t = torch.zeros(8, dtype=torch.long)
