@@ -216,11 +216,18 @@ class GaussianDiffusion(Float64Module):
     ) -> tuple[Rows, Tensor, Rows]:
         r"""Mean and log variance of :math:`p(x_{t-1} | x_t)`, and the estimate of
         the clean rows."""
-        self._check_timesteps(t)
-        x_start = self._denoise(denoiser, x_t, t, cond)
-        if self.prediction == 'noise':
-            x_start = self.predict_x_start_from_noise(x_t, t, x_start)
+        x_start = self._estimate(denoiser, x_t, t, cond)
         return *self.q_posterior(x_start, x_t, t), x_start
+
+    def _estimate(
+        self, denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any]
+    ) -> Rows:
+        r"""The estimate of the clean rows."""
+        self._check_timesteps(t)
+        out = self._denoise(denoiser, x_t, t, cond)
+        if self.prediction == 'noise':
+            return self.predict_x_start_from_noise(x_t, t, out)
+        return out
 
     def p_sample(
         self,
@@ -282,14 +289,17 @@ class GaussianDiffusion(Float64Module):
         x_t = x_start
         if num_noising_steps > 0:
             x_t = self.q_sample(x_start, t + num_noising_steps - 1, noise, generator)
-        for step in reversed(range(self.num_timesteps)):
+        for step in reversed(range(1, self.num_timesteps)):
             step_noise = None
             if callable(sampling_noise):
-                step_noise = sampling_noise(step) if step > 0 else None
-            elif sampling_noise and step > 0:
+                step_noise = sampling_noise(step)
+            elif sampling_noise:
                 step_noise = self._randn(x_start, generator)
             x_t = self.p_sample(denoiser, x_t, t + step, step_noise, cond)
-        return x_t
+        # At t = 0 the mean is the estimate itself: its coefficients are 1 and 0.
+        if self.noise_free:
+            return self._denoise(denoiser, x_t, t, cond)
+        return self._estimate(denoiser, x_t, t, cond)
 
     def training_losses(
         self,

@@ -239,27 +239,17 @@ class ModalityGraphDiffusion(torch.nn.Module):
         for chunk in torch.arange(len(rows), device=rows.device).split(batch_size):
             x_start = AffineRows(rows.index_select(chunk))
             lists = [
-                masked_topk(self._last_estimate(denoiser, x_start), k)
+                masked_topk(
+                    self.diffusion.p_sample_loop(
+                        denoiser, x_start, self.num_noising_steps
+                    ),
+                    k,
+                )
                 for denoiser in self.denoisers
             ]
             scores.append(torch.stack([score for score, _ in lists]))
             items.append(torch.stack([item for _, item in lists]))
         return torch.cat(scores, dim=1), torch.cat(items, dim=1)
-
-    def _last_estimate(
-        self, denoiser: torch.nn.Module, x_start: AffineRows
-    ) -> AffineRows:
-        r"""What the reverse chain ends with. The mean at :math:`t = 0` is the estimate
-        itself, with coefficients 1 and 0 that cost passes over all items if they are
-        not known."""
-        estimates = []
-
-        def keep(x_t: AffineRows, t: Tensor) -> AffineRows:
-            estimates.append(denoiser(x_t, t))
-            return estimates[-1]
-
-        self.diffusion.p_sample_loop(keep, x_start, self.num_noising_steps)
-        return estimates[-1]
 
     def _noise_rows(self, rows: SparseRows, noise: OptTensor) -> Any:
         r"""The noise as rows that can be added to :obj:`rows`, if there is any."""
