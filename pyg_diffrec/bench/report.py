@@ -108,10 +108,16 @@ def _user_groups(suite: Suite, history: str, by_label: dict[str, Records]) -> li
         '| --- |' + ' ---: |' * len(first),
     ]
     for label, runs in by_label.items():
-        columns = zip(*([x[suite.metric] for x in r['groups'][history]] for r in runs))
-        cells = [_cell(list(values), -1) for values in columns]
+        columns = _by_user_group(suite, history, runs)
+        cells = [_cell(values, -1) for values in columns]
         lines.append('| ' + ' | '.join([label, *cells]) + ' |')
     return [*lines, '']
+
+
+def _by_user_group(suite: Suite, history: str, runs: Records) -> list[list[float]]:
+    r"""The test metric of each group, over the runs."""
+    rows = [[x[suite.metric] for x in run['groups'][history]] for run in runs]
+    return [list(values) for values in zip(*rows)]
 
 
 def _interval(group: dict[str, Any]) -> str:
@@ -229,7 +235,9 @@ def plots(suite: Suite, records: Records, out: Path) -> list[Path]:
             _save(figure, paths[-1])
         plt.close('all')
     if suite.over is not None:
-        for history in dict.fromkeys(protocol.history for protocol in suite.protocols):
+        # Datasets may have histories of their own: those of the first are plotted.
+        for protocol in suite.protocols_of(suite.datasets[0]):
+            history = protocol.history
             figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
             _plot_over(axes, suite, records, history)
             paths.append(out / f'over-{suite.over}-{history.replace("+", "-")}.png')
@@ -287,13 +295,11 @@ def _plot_user_groups(
     groups: list[dict[str, Any]] = []
     for index, (label, runs) in enumerate(by_label.items()):
         groups = runs[0]['groups'][history]
-        columns = list(
-            zip(*([x[suite.metric] for x in run['groups'][history]] for run in runs))
-        )
+        columns = _by_user_group(suite, history, runs)
         axes.errorbar(
             range(len(columns)),
             [mean(values) for values in columns],
-            yerr=[_spread(list(values)) for values in columns],
+            yerr=[_spread(values) for values in columns],
             marker='o',
             capsize=3,
             label=label,
@@ -315,7 +321,9 @@ def _plot_over(axes: Any, suite: Suite, records: Records, history: str) -> None:
             values = [
                 run['test'][history][suite.metric]
                 for run in records
-                if run['label'] == spec.label and run['dataset'] == dataset
+                if run['label'] == spec.label
+                and run['dataset'] == dataset
+                and history in run['test']
             ]
             if values:
                 points.append((dataset.get(str(suite.over), 0), mean(values)))

@@ -241,7 +241,7 @@ class GaussianDiffusion(Float64Module):
         it is a draw, without it the mean; at :math:`t = 0` it is always the mean.
         """
         if self.noise_free:
-            return self._denoise(denoiser, x_t, t, cond)
+            return self._estimate(denoiser, x_t, t, cond)
         mean, _, _ = self.p_mean_variance(denoiser, x_t, t, cond)
         if noise is None:
             return mean
@@ -297,8 +297,6 @@ class GaussianDiffusion(Float64Module):
                 step_noise = self._randn(x_start, generator)
             x_t = self.p_sample(denoiser, x_t, t + step, step_noise, cond)
         # At t = 0 the mean is the estimate itself: its coefficients are 1 and 0.
-        if self.noise_free:
-            return self._denoise(denoiser, x_t, t, cond)
         return self._estimate(denoiser, x_t, t, cond)
 
     def training_losses(

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data import validate
-from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
+from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.nn.item_features import ItemFeatures
 
 
@@ -56,7 +56,6 @@ class MultiModalRecommender(PairwiseRecommender):
             )
         self.modalities = channels
         self.item_features = ItemFeatures(num_items, channels)
-        self._versions: list[tuple[int, int]] = []
 
     @classmethod
     def from_data(
@@ -122,14 +121,6 @@ class MultiModalRecommender(PairwiseRecommender):
         self.item_features.fit(units, present, weight.dtype)
         self.item_features.to(weight.device)
         self._kept = None
-
-    def _scored_tables(self) -> Tables:
-        # The base class looks out for changes of the embeddings alone.
-        tensors = [*self.parameters(), *self.buffers()]
-        versions = [(x.data_ptr(), x._version) for x in tensors]
-        if versions != self._versions:
-            self._versions, self._kept = versions, None
-        return super()._scored_tables()
 
     def __repr__(self) -> str:
         return f'{super().__repr__()[:-1]}, modalities={list(self.modalities)})'

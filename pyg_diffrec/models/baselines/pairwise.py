@@ -202,7 +202,8 @@ class PairwiseRecommender(Recommender):
         if torch.is_grad_enabled() or self.training:
             self._kept = None
             return self.tables()
-        key = tuple((x.data_ptr(), x.dtype, x._version) for x in self.parameters())
+        tensors = (*self.parameters(), *self.buffers())
+        key = tuple((x.data_ptr(), x.dtype, x._version) for x in tensors)
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, self.tables())
         return self._kept[1]
