@@ -23,7 +23,6 @@ A plot, of the distances of the first seed and of all areas, comes beside FILE.j
 
 import argparse
 import copy
-import json
 import os
 from pathlib import Path
 
@@ -32,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import mannwhitneyu
 
-from pyg_diffrec.bench.environment import commit, versions
+from pyg_diffrec.bench.environment import write_measurement
 from pyg_diffrec.datasets import SocialDataset
 from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import RecDiff, preset
@@ -55,7 +54,8 @@ def embeddings(model):
     """Social embeddings before and after denoising."""
     model = copy.deepcopy(model).double().eval()
     ties = BipartiteAdj(model.ties, torch.double)
-    return model.social_encoder(model.user_embedding.weight, ties), model._social()
+    encoded = model.social_encoder(model.user_embedding.weight, ties)
+    return encoded, model.social_embeddings()
 
 
 def describe(x, ties):
@@ -164,22 +164,13 @@ def main():
     torch.set_num_threads(1)
     raw_dir = args.data_root and str(args.data_root / 'ciao')
     dataset = SocialDataset(str(args.cache), 'ciao', raw_dir=raw_dir)
-    result = {
-        'epochs': args.epochs,
-        'quantiles': QUANTILES,
-        'runs': [],
-        'versions': versions(),
-        'commit': commit(),
-    }
+    result = {'epochs': args.epochs, 'quantiles': QUANTILES, 'runs': []}
     for share in args.shares:
         for seed in args.seeds:
             data = RewireSocialEdges(share, seed)(dataset[0])
             record = {'rewired_share': share, 'seed': seed}
             result['runs'].append(record | run(data, seed, args.epochs))
-            part = args.out.with_suffix('.part')
-            part.write_text(json.dumps(result, indent=2) + '\n')
-            os.replace(part, args.out)
-            print(json.dumps(result['runs'][-1]), flush=True)
+            write_measurement(result, args.out)
     plot(result['runs'], args.out.with_suffix('.png'))
 
 

@@ -28,9 +28,6 @@ its products along, the plain one leaves them to `backward`.
 
 import argparse
 import copy
-import json
-import os
-import platform
 import statistics
 import time
 import warnings
@@ -43,7 +40,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pyg_diffrec.bench.environment import commit, versions
+from pyg_diffrec.bench.environment import write_measurement
 from pyg_diffrec.datasets import MultiModalDataset
 from pyg_diffrec.models import DiffMM, diff_mm, modality_graph_diffusion, preset
 
@@ -592,7 +589,6 @@ def main():
     }
     result = {
         'model': repr(model),
-        'threads': torch.get_num_threads(),
         'batches_timed': args.batches,
         'largest_relative_difference': {
             key: same[key] for key in ('diffusion_loss', 'loss')
@@ -621,16 +617,7 @@ def main():
     for phase, cost in costs.items():
         for part, amounts in cost.items():
             result[phase]['parts'][part] |= dict(zip(speed, amounts))
-    result |= {
-        'processor': platform.processor() or platform.machine(),
-        'versions': versions(),
-        'commit': commit(),
-    }
-    print(json.dumps(result, indent=2))
-    if args.out:
-        part = args.out.with_suffix('.part')
-        part.write_text(json.dumps(result, indent=2) + '\n')
-        os.replace(part, args.out)
+    write_measurement(result, args.out)
 
 
 if __name__ == '__main__':

@@ -13,17 +13,15 @@ float32 would take.
 """
 
 import argparse
-import json
 import math
 import multiprocessing
-import os
 import time
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from pyg_diffrec.bench.environment import PeakMemory, commit, versions
+from pyg_diffrec.bench.environment import PeakMemory, write_measurement
 from pyg_diffrec.datasets import SyntheticInteractions
 from pyg_diffrec.models import DiffMM
 
@@ -111,12 +109,7 @@ def main():
         with multiprocessing.get_context('spawn').Pool(1) as pool:
             rest = args.items, args.interactions_per_user, args.batches
             record[name] = pool.apply(measure, (num_users, *rest))
-    record |= {'threads': 1, 'versions': versions(), 'commit': commit()}
-    print(json.dumps(record, indent=2))
-    if args.out:
-        part = args.out.with_suffix('.part')
-        part.write_text(json.dumps(record, indent=2) + '\n')
-        os.replace(part, args.out)
+    write_measurement(record | {'threads': 1}, args.out)
 
 
 if __name__ == '__main__':

@@ -11,8 +11,6 @@ top-20 without seen items; loading and metrics are not.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from itertools import pairwise
@@ -20,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from pyg_diffrec.bench.environment import commit, versions
+from pyg_diffrec.bench.environment import write_measurement
 from pyg_diffrec.data import interaction_rows
 from pyg_diffrec.datasets import DiffRecDataset, SyntheticInteractions
 from pyg_diffrec.models import DiffRec, preset
@@ -82,7 +80,6 @@ def compare(name, model, rows, num_users, repeats):
         'same_lists_float64': bool(torch.equal(*exact)),
         'largest_relative_score_difference': float(error),
     }
-    print(json.dumps(record, indent=2), flush=True)
     return record
 
 
@@ -116,14 +113,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     cases = ([ml_1m] if args.data_root else []) + [catalogue]
-    result = {
-        'cases': [case(args) for case in cases],
-        'processor': platform.processor() or platform.machine(),
-        'versions': versions(),
-        'commit': commit(),
-    }
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + '\n')
+    write_measurement({'cases': [case(args) for case in cases]}, args.out)
 
 
 if __name__ == '__main__':

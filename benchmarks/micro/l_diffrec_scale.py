@@ -8,13 +8,12 @@ the epoch, generation of the data excluded, and the loss, which has to be finite
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
 
-from pyg_diffrec.bench.environment import PeakMemory, commit, versions
+from pyg_diffrec.bench.environment import PeakMemory, write_measurement
 from pyg_diffrec.datasets import SyntheticInteractions
 from pyg_diffrec.models import LDiffRec
 from pyg_diffrec.training import fit
@@ -48,13 +47,8 @@ def main():
         'loss': result.curve[-1]['loss/total'],
         'users_recommended_to': len(lists.item),
         'seconds': time.perf_counter() - begin,
-        'threads': torch.get_num_threads(),
-        'versions': versions(),
-        'commit': commit(),
     }
-    print(json.dumps(record, indent=2))
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=2) + '\n')
+    write_measurement(record, args.out)
 
 
 if __name__ == '__main__':

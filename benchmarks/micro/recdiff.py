@@ -20,9 +20,6 @@ evaluation `scores and top-K`, with the gathering of histories.
 
 import argparse
 import copy
-import json
-import os
-import platform
 import statistics
 import time
 import warnings
@@ -34,7 +31,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pyg_diffrec.bench.environment import commit, versions
+from pyg_diffrec.bench.environment import write_measurement
 from pyg_diffrec.data import interaction_rows, target_rows
 from pyg_diffrec.datasets import SocialDataset
 from pyg_diffrec.evaluation import Protocol, measure, rank
@@ -389,7 +386,6 @@ def main():
     speed, cost = rates(model), costs(model, data)
     result = {
         'model': repr(model),
-        'threads': torch.get_num_threads(),
         'largest_relative_difference': difference,
         'metrics': dict(zip(('ours', 'plain'), metrics)),
         'operations_per_second': speed[0],
@@ -398,16 +394,7 @@ def main():
     for name in cost:
         functions = (getattr(side, name) for side in (ours, plain))
         result[name] = compare(*functions, cost[name], speed, args.repeats)
-    result |= {
-        'processor': platform.processor() or platform.machine(),
-        'versions': versions(),
-        'commit': commit(),
-    }
-    print(json.dumps(result, indent=2))
-    if args.out:
-        part = args.out.with_suffix('.part')
-        part.write_text(json.dumps(result, indent=2) + '\n')
-        os.replace(part, args.out)
+    write_measurement(result, args.out)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,13 @@
 r"""What a number depends on besides the code: versions, commit and memory."""
 
+import json
+import os
 import platform
 import resource
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 
@@ -33,6 +35,32 @@ def commit() -> Optional[str]:
     except (OSError, subprocess.CalledProcessError):
         return None
     return f'{head}-dirty' if changed else head
+
+
+def write_measurement(measured: dict[str, Any], path: Optional[Path] = None) -> None:
+    r"""Prints what was measured with the processor, versions and commit it was measured
+    with, and writes it as JSON, whole or not at all.
+
+    Args:
+        measured (dict): What was measured.
+        path (Path, optional): The file. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    where = {
+        'processor': platform.processor() or platform.machine(),
+        'threads': torch.get_num_threads(),
+        'versions': versions(),
+        'commit': commit(),
+    }
+    text = json.dumps(where | measured, indent=2, allow_nan=False)
+    print(text, flush=True)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix('.part')
+        part.write_text(text + '\n')
+        os.replace(part, path)
 
 
 def _git(root: Path, *args: str) -> str:

@@ -277,7 +277,7 @@ class RecDiff(SocialRecommender):
 
     def tables(self) -> Tables:
         user, item = self._encode()
-        social = self._social()
+        social = self.social_embeddings()
         return user if social is None else user + social, item
 
     @torch.no_grad()
@@ -311,7 +311,7 @@ class RecDiff(SocialRecommender):
             )
         was_training = self.training
         self.eval()
-        (user, item), social = self._encode(), self._social()
+        (user, item), social = self._encode(), self.social_embeddings()
         self.train(was_training)
         item = item[items]  # [B, *, C]
         shape = (-1, *[1] * (items.dim() - 1), self.embedding_dim)
@@ -328,8 +328,10 @@ class RecDiff(SocialRecommender):
     def _encode(self) -> Tables:
         return self.encoder(*self.learned_tables(), self._graphs()[0])
 
-    def _social(self) -> OptTensor:
-        r"""The social embeddings that are scored :math:`(U, C)`."""
+    def social_embeddings(self) -> OptTensor:
+        r"""The social embeddings that are scored :math:`(U, C)`: those of
+        :attr:`social_encoder`, denoised if the model has a diffusion;
+        :obj:`None` if it looks at no ties."""
         if self.social_encoder is None:
             return None
         social = self.social_encoder(self.user_embedding.weight, self._graphs()[1])

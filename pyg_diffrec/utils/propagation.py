@@ -30,6 +30,23 @@ class Product(torch.autograd.Function):
         return Product.apply(grad, ctx.rows_t, ctx.rows), None, None
 
 
+def edge_weight(rows: SparseRows, name: str) -> Tensor:
+    r"""The values of :obj:`rows` in float64, if :obj:`name` can take their degrees."""
+    weight = rows.value.double()
+    if not bool(((weight >= 0) & weight.isfinite()).all()):
+        raise ValueError(
+            f"'rows' need finite, non-negative values in '{name}' (got "
+            f'{weight.min()} to {weight.max()})'
+        )
+    return weight
+
+
+def check_dropout(p: float, name: str) -> None:
+    r"""Raises an error unless :obj:`p` is a share that :obj:`name` can drop."""
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"'p' needs to lie in [0, 1) in '{name}' (got {p})")
+
+
 class BipartiteAdj:
     r"""The symmetrically normalised interactions of users with items, and their
     transpose, both in CSR layout: what graph convolutions on a user-item graph
@@ -57,12 +74,7 @@ class BipartiteAdj:
     """
 
     def __init__(self, rows: SparseRows, dtype: Optional[torch.dtype] = None) -> None:
-        weight = rows.value.double()
-        if not bool(((weight >= 0) & weight.isfinite()).all()):
-            raise ValueError(
-                f"'rows' need finite, non-negative values in "
-                f"'{self.__class__.__name__}' (got {weight.min()} to {weight.max()})"
-            )
+        weight = edge_weight(rows, self.__class__.__name__)
         row, col = rows.row, rows.col
         num_users, num_items = rows.shape
         user_degree = torch.bincount(row, weight, minlength=num_users)
@@ -120,11 +132,7 @@ class BipartiteAdj:
         Raises:
             ValueError: If :obj:`p` lies outside :math:`[0, 1)`.
         """
-        if not 0.0 <= p < 1.0:
-            raise ValueError(
-                f"'p' needs to lie in [0, 1) in '{self.__class__.__name__}.dropout' "
-                f'(got {p})'
-            )
+        check_dropout(p, f'{self.__class__.__name__}.dropout')
         value = self.rows.value
         u = torch.rand(self.nnz, generator=generator, device=self.device)
         value = torch.where(u >= p, value / (1.0 - p), 0.0)

@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.propagation import Product
+from pyg_diffrec.utils.propagation import Product, check_dropout, edge_weight
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -37,12 +37,7 @@ class SelfLoopAdj:
     """
 
     def __init__(self, rows: SparseRows, dtype: Optional[torch.dtype] = None) -> None:
-        weight = rows.value.double()
-        if not bool(((weight >= 0) & weight.isfinite()).all()):
-            raise ValueError(
-                f"'rows' need finite, non-negative values in "
-                f"'{self.__class__.__name__}' (got {weight.min()} to {weight.max()})"
-            )
+        weight = edge_weight(rows, self.__class__.__name__)
         self.num_users, num_items = rows.shape
         num_nodes = self.num_users + num_items
         user, item = rows.row, rows.col + self.num_users
@@ -104,11 +99,7 @@ class SelfLoopAdj:
             ValueError: If :obj:`p` lies outside :math:`[0, 1)`, or :obj:`uniform`
                 does not hold one number per entry.
         """
-        if not 0.0 <= p < 1.0:
-            raise ValueError(
-                f"'p' needs to lie in [0, 1) in '{self.__class__.__name__}.dropout' "
-                f'(got {p})'
-            )
+        check_dropout(p, f'{self.__class__.__name__}.dropout')
         if uniform is None:
             uniform = torch.rand(self.nnz, generator=generator).to(self.device)
         if uniform.shape != (self.nnz,):

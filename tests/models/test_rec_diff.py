@@ -278,6 +278,9 @@ def test_contributions_add_up():
     without.load_state_dict(model.state_dict(), strict=False)
     rest = without.score(users, model.history).gather(1, items)
     torch.testing.assert_close(found.score - found.social, rest)
+    (_, item), social = model._encode(), model.eval().social_embeddings()
+    torch.testing.assert_close((social[users, None] * item[items]).sum(2), found.social)
+    assert without.social_embeddings() is None
     share = found.social.abs() / (found.social.abs() + rest.abs())
     torch.testing.assert_close(found.share, share)
     none = without.contributions(users, items[:, 0])
