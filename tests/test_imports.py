@@ -21,7 +21,7 @@ ALLOWED = {
     'models': 'data diffusion loader nn resolver typing utils',
     'nn': 'typing utils',
     'resolver': '',
-    'testing': 'data evaluation nn utils',
+    'testing': 'data diffusion evaluation nn utils',
     'training': 'evaluation typing utils',
     'transforms': 'data typing utils',
     'typing': 'utils',

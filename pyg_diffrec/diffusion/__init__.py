@@ -1,4 +1,5 @@
-from pyg_diffrec.diffusion.gaussian import GaussianDiffusion, TrainingTerms
+from pyg_diffrec.diffusion.gaussian import GaussianDiffusion
+from pyg_diffrec.diffusion.process import DiffusionProcess, TrainingTerms
 from pyg_diffrec.diffusion.schedules import (
     binomial_beta_schedule,
     cosine_beta_schedule,
@@ -13,6 +14,7 @@ from pyg_diffrec.diffusion.timestep_samplers import (
 from pyg_diffrec.diffusion.weighting import snr_weights, uniform_weights
 
 __all__ = [
+    'DiffusionProcess',
     'GaussianDiffusion',
     'GraphSmoothing',
     'ImportanceTimestepSampler',

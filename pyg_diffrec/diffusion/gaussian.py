@@ -4,39 +4,17 @@ Timesteps :obj:`t` are int64 in :math:`[0, T)` and :math:`t = 0` is the *least*
 noisy step. The papers count from 1: their :math:`t` is ours plus one.
 """
 
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import torch
 from torch import Tensor
 
 from pyg_diffrec.diffusion import weighting as weightings
 from pyg_diffrec.diffusion.constants import diffusion_constants, resolve_betas
-from pyg_diffrec.diffusion.float64_module import Float64Module
-from pyg_diffrec.diffusion.timestep_samplers import (
-    TimestepSampler,
-    resolve_timestep_sampler,
-)
+from pyg_diffrec.diffusion.process import DiffusionProcess, Rows, TrainingTerms
+from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
 from pyg_diffrec.resolver import resolve
 from pyg_diffrec.typing import PredictionType
-
-# What is diffused: a tensor [B, *], or a value that stands for one (it adds,
-# subtracts and scales by tensors, knows `shape`, `dtype`, `device` and `dim()`,
-# and reduces itself by `mean_square()`), such as `pyg_diffrec.nn.AffineRows`.
-Rows = Any
-
-
-class TrainingTerms(NamedTuple):
-    r"""What one training step yields.
-
-    Args:
-        loss (torch.Tensor): The loss per row :math:`(B)`.
-        x_start (torch.Tensor): The estimate of the clean rows :math:`(B, *)`.
-        t (torch.Tensor): The timesteps :math:`(B)`.
-    """
-
-    loss: Tensor
-    x_start: Rows
-    t: Tensor
 
 
 def _mean_square(x: Rows) -> Tensor:
@@ -45,7 +23,7 @@ def _mean_square(x: Rows) -> Tensor:
     return x.mean_square()
 
 
-class GaussianDiffusion(Float64Module):
+class GaussianDiffusion(DiffusionProcess):
     r"""Gaussian diffusion with a learned reverse process, from the `"Denoising
     Diffusion Probabilistic Models" <https://arxiv.org/abs/2006.11239>`_ paper in the
     form the `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_
@@ -120,14 +98,13 @@ class GaussianDiffusion(Float64Module):
         timestep_sampler: Union[str, TimestepSampler] = 'uniform',
         **kwargs: float,
     ) -> None:
-        super().__init__()
         if prediction not in ('x_start', 'noise'):
             raise ValueError(
                 f"'prediction' needs to be 'x_start' or 'noise' in "
                 f"'{self.__class__.__name__}' (got '{prediction}')"
             )
         betas = resolve_betas(schedule, num_timesteps, **kwargs)
-        self.num_timesteps = betas.numel()
+        super().__init__(betas.numel(), timestep_sampler)
         self.noise_free = bool((betas == 0).all())
         if self.noise_free and prediction == 'noise':
             raise ValueError(
@@ -150,28 +127,9 @@ class GaussianDiffusion(Float64Module):
             self.register_buffer(name, value, persistent=False)
         weigh = resolve(weighting, weightings, kind='weighting', suffix='_weights')
         self.register_buffer('weights', weigh(betas, prediction), persistent=False)
-        self.timestep_sampler = resolve_timestep_sampler(
-            timestep_sampler, self.num_timesteps
-        )
 
-    def reset_parameters(self) -> None:
-        r"""Forgets the recorded losses."""
-        self.timestep_sampler.reset_parameters()
-
-    def _check_timesteps(self, t: Tensor) -> None:
-        if t.dtype != torch.long:
-            raise TypeError(
-                f"'t' needs to be a 'torch.long' tensor in "
-                f"'{self.__class__.__name__}' (got '{t.dtype}')"
-            )
-
-    @staticmethod
-    def _at(table: Tensor, t: Tensor, x: Rows) -> Tensor:
-        return table[t].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-
-    @staticmethod
-    def _randn(x: Rows, generator: Optional[torch.Generator]) -> Tensor:
-        return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+    def _at(self, table: Tensor, t: Tensor, x: Rows) -> Tensor:
+        return self._per_row(table[t], x)
 
     def q_sample(
         self,
@@ -223,8 +181,7 @@ class GaussianDiffusion(Float64Module):
         self, denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any]
     ) -> Rows:
         r"""The estimate of the clean rows."""
-        self._check_timesteps(t)
-        out = self._denoise(denoiser, x_t, t, cond)
+        out = super()._estimate(denoiser, x_t, t, cond)
         if self.prediction == 'noise':
             return self.predict_x_start_from_noise(x_t, t, out)
         return out
@@ -280,11 +237,7 @@ class GaussianDiffusion(Float64Module):
         Raises:
             ValueError: If :obj:`num_noising_steps` lies outside :math:`[0, T]`.
         """
-        if not 0 <= num_noising_steps <= self.num_timesteps:
-            raise ValueError(
-                f"'num_noising_steps' needs to lie in [0, {self.num_timesteps}] in "
-                f"'{self.__class__.__name__}' (got {num_noising_steps})"
-            )
+        self.check_noising_steps(num_noising_steps, self.__class__.__name__)
         t = torch.zeros(x_start.shape[0], dtype=torch.long, device=x_start.device)
         x_t = x_start
         if num_noising_steps > 0:
@@ -298,6 +251,19 @@ class GaussianDiffusion(Float64Module):
             x_t = self.p_sample(denoiser, x_t, t + step, step_noise, cond)
         # At t = 0 the mean is the estimate itself: its coefficients are 1 and 0.
         return self._estimate(denoiser, x_t, t, cond)
+
+    def check_noising_steps(self, num_noising_steps: int, name: str) -> None:
+        r"""Raises an error unless :obj:`name` can start its reverse chain with so many
+        forward steps.
+
+        Raises:
+            ValueError: If :obj:`num_noising_steps` lies outside :math:`[0, T]`.
+        """
+        if not 0 <= num_noising_steps <= self.num_timesteps:
+            raise ValueError(
+                f"'num_noising_steps' needs to lie in [0, {self.num_timesteps}] in "
+                f"'{name}' (got {num_noising_steps})"
+            )
 
     def training_losses(
         self,
@@ -331,11 +297,7 @@ class GaussianDiffusion(Float64Module):
             generator (torch.Generator, optional): The source of what is drawn.
                 (default: :obj:`None`)
         """
-        if t is None:
-            t = self.timestep_sampler.sample(
-                x_start.shape[0], x_start.device, generator
-            )
-        self._check_timesteps(t)
+        t = self._timesteps(x_start, t, generator)
         if noise is None and not self.noise_free:
             noise = self._randn(x_start, generator)
         x_t = self.q_sample(x_start, t, noise)
@@ -350,13 +312,7 @@ class GaussianDiffusion(Float64Module):
                 first = _mean_square(estimate - x_start) / 2
                 loss = torch.where(t == 0, first, loss)
         loss = loss * self.weights[t].to(loss.dtype)
-        scale = self.timestep_sampler.scale(t).to(loss.dtype)
-        self.timestep_sampler.record(t, loss)
-        return TrainingTerms(loss / scale, estimate, t)
-
-    @staticmethod
-    def _denoise(denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any]) -> Rows:
-        return denoiser(x_t, t) if cond is None else denoiser(x_t, t, cond)
+        return self._terms(loss, estimate, t)
 
     def __repr__(self) -> str:
         return (

@@ -10,16 +10,12 @@ from typing import Any, Callable, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.diffusion.float64_module import Float64Module
-from pyg_diffrec.diffusion.gaussian import TrainingTerms
-from pyg_diffrec.diffusion.timestep_samplers import (
-    TimestepSampler,
-    resolve_timestep_sampler,
-)
+from pyg_diffrec.diffusion.process import DiffusionProcess, TrainingTerms
+from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
 from pyg_diffrec.typing import OptTensor
 
 
-class GraphSmoothing(Float64Module):
+class GraphSmoothing(DiffusionProcess):
     r"""Graph signal diffusion: a forward process that smooths rows over a graph and
     a reverse process that refines and sharpens them, from the `"Graph Signal
     Diffusion Model for Collaborative Filtering"
@@ -37,26 +33,6 @@ class GraphSmoothing(Float64Module):
 
     Step :math:`-1` is the clean row, :math:`F_{-1}(x) = x`, and the reverse chain ends
     there. Without noise (:math:`\sigma = 0`) both processes are deterministic.
-
-    **The interface of a forward process.** This class and
-    :class:`~pyg_diffrec.diffusion.GaussianDiffusion` can take each other's place in a
-    model, and so can any class with
-
-    - :obj:`num_timesteps` and :obj:`reset_parameters()`
-    - :obj:`q_sample(x_start, t, noise=None, generator=None)`: rows at step :obj:`t`
-    - :obj:`q_posterior(x_start, x_t, t)`: a pair that begins with the mean of the
-      rows one step back (what follows is the log variance, :obj:`None` if there is
-      none)
-    - :obj:`p_sample(denoiser, x_t, t, cond=...)`: one reverse step
-    - :obj:`p_sample_loop(denoiser, x_start, cond=...)`: from clean rows forward, and
-      back again through the denoiser
-    - :obj:`training_losses(denoiser, x_start, t=None, noise=None, cond=None,
-      generator=None)`: the loss of each row, as
-      :class:`~pyg_diffrec.diffusion.TrainingTerms`
-
-    A denoiser is any callable :obj:`denoiser(x_t, t)` (or
-    :obj:`denoiser(x_t, t, cond)`). What else a process needs, here the operator
-    :math:`S`, it is given when it is built, as a callable.
 
     Args:
         smooth (Callable): Maps rows :math:`x` to :math:`S x`, both :math:`(B, *)`;
@@ -98,16 +74,11 @@ class GraphSmoothing(Float64Module):
         decay: float = 0.5,
         timestep_sampler: Union[str, TimestepSampler] = 'uniform',
     ) -> None:
-        super().__init__()
+        super().__init__(num_timesteps, timestep_sampler)
         if not callable(smooth):
             raise TypeError(
                 f"'smooth' needs to be callable in '{self.__class__.__name__}' "
                 f"(got '{type(smooth).__name__}')"
-            )
-        if num_timesteps < 1:
-            raise ValueError(
-                f"'num_timesteps' needs to be positive in "
-                f"'{self.__class__.__name__}' (got {num_timesteps})"
             )
         for name, value in (('alpha', alpha), ('noise_scale', noise_scale)):
             if value < 0:
@@ -121,32 +92,13 @@ class GraphSmoothing(Float64Module):
                 f"'{self.__class__.__name__}' (got {decay})"
             )
         self.smooth = smooth
-        self.num_timesteps = num_timesteps
         self.alpha = alpha
         self.noise_scale = noise_scale
         self.decay = decay
-        self.timestep_sampler = resolve_timestep_sampler(
-            timestep_sampler, num_timesteps
-        )
 
     @property
     def noise_free(self) -> bool:
         return self.noise_scale == 0
-
-    def reset_parameters(self) -> None:
-        r"""Forgets the recorded losses."""
-        self.timestep_sampler.reset_parameters()
-
-    def _check_timesteps(self, t: Tensor) -> None:
-        if t.dtype != torch.long:
-            raise TypeError(
-                f"'t' needs to be a 'torch.long' tensor in "
-                f"'{self.__class__.__name__}' (got '{t.dtype}')"
-            )
-
-    @staticmethod
-    def _column(value: Tensor, x: Tensor) -> Tensor:
-        return value.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
 
     def _share(self, t: Tensor) -> Tensor:
         # How far step t moves a row towards its smoothed self.
@@ -184,18 +136,13 @@ class GraphSmoothing(Float64Module):
         """
         self._check_timesteps(t)
         smoothed = self.smooth(x_start) if smoothed is None else smoothed
-        x_t = torch.lerp(x_start, smoothed, self._column(self._share(t), x_start))
+        x_t = torch.lerp(x_start, smoothed, self._per_row(self._share(t), x_start))
         if self.noise_free:
             return x_t
         if noise is None:
-            noise = torch.randn(
-                x_start.shape,
-                dtype=x_start.dtype,
-                device=x_start.device,
-                generator=generator,
-            )
+            noise = self._randn(x_start, generator)
         sigma = self.noise_scale * self._decay_over(self.num_timesteps - 1 - t)
-        return x_t + noise * self._column(sigma, x_start)
+        return x_t + noise * self._per_row(sigma, x_start)
 
     def q_posterior(
         self, x_start: Tensor, x_t: Tensor, t: Tensor, s: OptTensor = None
@@ -218,18 +165,9 @@ class GraphSmoothing(Float64Module):
         keep = self._decay_over(t - s)
         share = self._share(s) - keep * self._share(t)
         # One application of S: with u = S x - x, both F are x plus a multiple of u.
-        sharp = torch.lerp(x_start, x_t, self._column(keep, x_t))
+        sharp = torch.lerp(x_start, x_t, self._per_row(keep, x_t))
         step = self.smooth(x_start) - x_start
-        return sharp + step * self._column(share, x_t), None
-
-    def p_sample(
-        self, denoiser: Callable, x_t: Tensor, t: Tensor, cond: Optional[Any] = None
-    ) -> Tensor:
-        r"""One reverse step, from :math:`z_t` to :math:`z_{t-1}`; the last one ends
-        at the clean row."""
-        self._check_timesteps(t)
-        x_start = self._denoise(denoiser, x_t, t, cond)
-        return self.q_posterior(x_start, x_t, t)[0]
+        return sharp + step * self._per_row(share, x_t), None
 
     def p_sample_loop(
         self,
@@ -253,7 +191,7 @@ class GraphSmoothing(Float64Module):
         smoothed = self.smooth(x_start) if smoothed is None else smoothed
         x_t = torch.lerp(x_start, smoothed, self.alpha)
         for step in reversed(range(self.num_timesteps)):
-            x_t = self.p_sample(denoiser, x_t, t + step, cond)
+            x_t = self.p_sample(denoiser, x_t, t + step, cond=cond)
         return x_t
 
     def training_losses(
@@ -290,22 +228,11 @@ class GraphSmoothing(Float64Module):
             smoothed (torch.Tensor, optional): :math:`S x_0`, where it is known
                 already. (default: :obj:`None`)
         """
-        if t is None:
-            t = self.timestep_sampler.sample(
-                x_start.shape[0], x_start.device, generator
-            )
+        t = self._timesteps(x_start, t, generator)
         x_t = self.q_sample(x_start, t, noise, generator, smoothed=smoothed)
         estimate = self._denoise(denoiser, x_t, t, cond)
         loss = (estimate - x_start).square().flatten(1).sum(1)
-        scale = self.timestep_sampler.scale(t).to(loss.dtype)
-        self.timestep_sampler.record(t, loss)
-        return TrainingTerms(loss / scale, estimate, t)
-
-    @staticmethod
-    def _denoise(
-        denoiser: Callable, x_t: Tensor, t: Tensor, cond: Optional[Any]
-    ) -> Tensor:
-        return denoiser(x_t, t) if cond is None else denoiser(x_t, t, cond)
+        return self._terms(loss, estimate, t)
 
     def __repr__(self) -> str:
         return (

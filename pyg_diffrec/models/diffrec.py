@@ -139,11 +139,7 @@ class DiffRec(RowRecommender):
             timestep_sampler=timestep_sampler,
             **bounds,
         )
-        if not 0 <= num_noising_steps <= num_timesteps:
-            raise ValueError(
-                f"'num_noising_steps' needs to lie in [0, {num_timesteps}] in "
-                f"'{self.__class__.__name__}' (got {num_noising_steps})"
-            )
+        self.diffusion.check_noising_steps(num_noising_steps, self.__class__.__name__)
         for name, value in (('lr', lr), ('batch_size', batch_size)):
             if value <= 0:
                 raise ValueError(

@@ -210,11 +210,7 @@ class LDiffRec(RowRecommender):
             weighting=weighting,
             timestep_sampler=timestep_sampler,
         )
-        if not 0 <= num_noising_steps <= num_timesteps:
-            raise ValueError(
-                f"'num_noising_steps' needs to lie in [0, {num_timesteps}] in "
-                f"'{self.__class__.__name__}' (got {num_noising_steps})"
-            )
+        self.diffusion.check_noising_steps(num_noising_steps, self.__class__.__name__)
         self.num_noising_steps = num_noising_steps
         self.noise_seed = noise_seed
         self.annealing = annealing._replace(elbo=elbo_weight)

@@ -150,11 +150,7 @@ class ModalityGraphDiffusion(torch.nn.Module):
             first_beta=first_beta,
             weighting=weighting,
         )
-        if not 0 <= num_noising_steps <= num_timesteps:
-            raise ValueError(
-                f"'num_noising_steps' needs to lie in [0, {num_timesteps}] in "
-                f"'{name}' (got {num_noising_steps})"
-            )
+        self.diffusion.check_noising_steps(num_noising_steps, name)
         # Dropout happens here, once for all denoisers.
         self.denoisers = torch.nn.ModuleList(
             RowMLPDenoiser(num_items, hidden_channels, time_embedding_dim, dropout=0.0)

@@ -2,6 +2,7 @@ from pyg_diffrec.testing.contracts import (
     check_dataset,
     check_denoiser,
     check_model,
+    check_process,
     check_schedule,
 )
 
@@ -9,5 +10,6 @@ __all__ = [
     'check_dataset',
     'check_denoiser',
     'check_model',
+    'check_process',
     'check_schedule',
 ]

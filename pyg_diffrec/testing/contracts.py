@@ -1,4 +1,4 @@
-r"""What every schedule, denoiser, model and dataset has to fulfil."""
+r"""What every schedule, diffusion, denoiser, model and dataset has to fulfil."""
 
 from typing import Any, Callable
 
@@ -6,6 +6,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data import interaction_rows, validate
+from pyg_diffrec.diffusion import DiffusionProcess, TrainingTerms
 from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.nn import AffineRows, Denoiser
 from pyg_diffrec.utils.sparse import SparseRows
@@ -18,6 +19,48 @@ def check_schedule(schedule: Callable[[int], torch.Tensor]) -> None:
         assert betas.dtype == torch.double
         assert betas.shape == (num_timesteps,)
         assert bool(((betas > 0) & (betas < 1)).all())
+
+
+def check_process(process: DiffusionProcess, num_items: int) -> None:
+    r"""Goes further from clean rows at later steps, asks the denoiser once per step on
+    the way back, passes conditions on, and ends at the clean rows if the denoiser knows
+    them; a right denoiser has no loss, others have one with gradients."""
+    steps = process.num_timesteps
+    x_start = torch.rand(steps, num_items, dtype=torch.double)
+    t = torch.arange(steps)
+    one = x_start[:1].expand(steps, -1)
+    distance = (process.q_sample(one, t, noise=-one) - one).norm(dim=1)
+    assert bool((distance.diff() > 0).all())
+    generators = (torch.Generator().manual_seed(0) for _ in range(2))
+    same = [process.q_sample(x_start, t, generator=seeded) for seeded in generators]
+    assert torch.equal(*same)
+    assert process.q_posterior(x_start, x_start, t)[0].shape == x_start.shape
+
+    asked = []
+
+    def denoiser(x_t: torch.Tensor, t: torch.Tensor, cond: Any = None) -> torch.Tensor:
+        assert x_t.shape == x_start.shape
+        asked.append(t.tolist())
+        return cond
+
+    out = process.p_sample_loop(denoiser, x_start, cond=x_start)
+    assert out.dtype == x_start.dtype
+    torch.testing.assert_close(out, x_start)
+    assert asked == [[i] * steps for i in reversed(range(steps))]
+    out = process.p_sample(denoiser, x_start, t * 0, cond=x_start)
+    assert out.shape == x_start.shape
+
+    terms = process.training_losses(denoiser, x_start, t, cond=x_start)
+    assert isinstance(terms, TrainingTerms)
+    assert not bool(terms.loss.any())
+    assert torch.equal(terms.x_start, x_start)
+    factor = torch.full((), 0.5, dtype=torch.double, requires_grad=True)
+    terms = process.training_losses(lambda x_t, t: factor * x_t, x_start)
+    assert terms.loss.shape == terms.t.shape == (steps,)
+    assert bool(((terms.t >= 0) & (terms.t < steps)).all())
+    terms.loss.sum().backward()
+    assert bool(factor.grad)
+    process.reset_parameters()
 
 
 def check_denoiser(denoiser: Denoiser, num_items: int, affine: bool) -> None:

@@ -1,9 +1,6 @@
-import inspect
-
 import pytest
 import torch
 
-from pyg_diffrec.diffusion import GaussianDiffusion, TrainingTerms
 from pyg_diffrec.diffusion.smoothing import GraphSmoothing
 
 I = 7
@@ -150,31 +147,6 @@ def test_rows_smoothed_before_are_taken_as_they_are():
     out = diffusion.p_sample_loop(denoiser, x_start, smoothed=given)
     assert torch.equal(out, chain)
     assert len(calls) == 5 + 3
-
-
-@pytest.mark.parametrize(
-    'diffusion', [GaussianDiffusion('linear-var', 3), GraphSmoothing(smooth)]
-)
-def test_forward_processes_share_an_interface(diffusion):
-    x_start, t = sample(), torch.tensor([2, 0, 1])
-    x_t = diffusion.q_sample(x_start, t)
-    assert x_t.shape == x_start.shape
-    assert diffusion.q_posterior(x_start, x_t, t)[0].shape == x_start.shape
-    assert diffusion.p_sample(denoiser, x_t, t, cond=x_start).shape == x_start.shape
-    out = diffusion.p_sample_loop(denoiser, x_start, cond=x_start)
-    assert (out.shape, out.dtype) == (x_start.shape, x_start.dtype)
-    terms = diffusion.training_losses(denoiser, x_start, cond=x_start)
-    assert isinstance(terms, TrainingTerms)
-    assert terms.loss.shape == (3,)
-    assert diffusion.num_timesteps == 3
-    diffusion.reset_parameters()
-
-
-@pytest.mark.parametrize('name', ['q_sample', 'training_losses'])
-def test_arguments_come_in_the_same_order(name):
-    gaussian = list(inspect.signature(getattr(GaussianDiffusion, name)).parameters)
-    smoothing = list(inspect.signature(getattr(GraphSmoothing, name)).parameters)
-    assert smoothing == [*gaussian, 'smoothed']
 
 
 def test_bad_arguments_are_refused():
