@@ -221,9 +221,16 @@ def plots(suite: Suite, records: Records, out: Path) -> list[Path]:
         paths.append(out / f'curves-{suffix}.png')
         _save(figure, paths[-1])
 
-        figure, axes = plt.subplots(figsize=(9, 4.5), layout='constrained')
-        _plot_models(axes, suite, history, by_label)
-        axes.set_title(f'{name}: test, history = {history}')
+        figure, axes = plt.subplots(
+            1,
+            len(suite.table),
+            figsize=(1.5 + 2.8 * len(suite.table), 1.2 + 0.26 * len(by_label)),
+            sharey=True,
+            squeeze=False,
+            layout='constrained',
+        )
+        _plot_models(axes[0], suite, history, by_label)
+        figure.suptitle(f'{name}: test, history = {history}')
         paths.append(out / f'models-{suffix}.png')
         _save(figure, paths[-1])
 
@@ -256,10 +263,19 @@ def _color(index: int, count: int) -> Any:
     return matplotlib.colormaps['tab10' if count <= 10 else 'tab20'](index % 20)
 
 
+def _legend(axes: Any) -> None:
+    # In columns, beside which the plot keeps its size.
+    handles, labels = axes.get_legend_handles_labels()
+    columns, figure = 1 + (len(labels) - 1) // 18, axes.figure
+    figure.set_figwidth(figure.get_figwidth() + 2.5 * (columns - 1))
+    figure.legend(handles, labels, loc='outside right upper', ncols=columns)
+
+
 def _plot_curves(panels: Any, suite: Suite, by_label: dict[str, Records]) -> None:
     r"""Over epochs, and over seconds of training."""
     for index, (label, runs) in enumerate(by_label.items()):
         color = _color(index, len(by_label))
+        line = ('-', '-.', ':')[index // 20 % 3]
         if not any(run['num_epochs'] for run in runs):
             level = mean(run['validation'][suite.metric] for run in runs)
             for axes in panels:
@@ -272,6 +288,7 @@ def _plot_curves(panels: Any, suite: Suite, by_label: dict[str, Records]) -> Non
                     [point['epoch'] * unit for point in run['curve']],
                     values,
                     color=color,
+                    linestyle=line,
                     alpha=0.7,
                     label=label if number == 0 else None,
                 )
@@ -286,7 +303,7 @@ def _plot_curves(panels: Any, suite: Suite, by_label: dict[str, Records]) -> Non
     panels[1].set_xscale('log')
     for axes in panels:
         axes.grid(alpha=0.3)
-    panels[1].legend(loc='upper left', bbox_to_anchor=(1, 1))
+    _legend(panels[1])
 
 
 def _plot_user_groups(
@@ -310,7 +327,7 @@ def _plot_user_groups(
     axes.set_xlabel('training interactions')
     axes.set_ylabel(suite.metric)
     axes.grid(alpha=0.3)
-    axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
+    _legend(axes)
 
 
 def _plot_over(axes: Any, suite: Suite, records: Records, history: str) -> None:
@@ -340,36 +357,29 @@ def _plot_over(axes: Any, suite: Suite, records: Records, history: str) -> None:
     axes.set_xlabel(suite.over)
     axes.set_ylabel('ratio of means over seeds')
     axes.grid(alpha=0.3)
-    axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
+    _legend(axes)
 
 
 def _plot_models(
-    axes: Any, suite: Suite, history: str, by_label: dict[str, Records]
+    panels: Any, suite: Suite, history: str, by_label: dict[str, Records]
 ) -> None:
-    width = 0.8 / len(by_label)
-    for index, (label, runs) in enumerate(by_label.items()):
+    r"""A panel for each metric, in which each model has a row."""
+    for axes, metric in zip(panels, suite.table):
         columns = [
-            [run['test'][history][metric] for run in runs] for metric in suite.table
+            [run['test'][history][metric] for run in runs] for runs in by_label.values()
         ]
-        bars = axes.bar(
-            [
-                i + (index - (len(by_label) - 1) / 2) * width
-                for i in range(len(columns))
-            ],
+        bars = axes.barh(
+            range(len(columns)),
             [mean(values) for values in columns],
-            width,
-            yerr=[_spread(x) for x in columns] if len(runs) > 1 else None,
-            capsize=3,
-            label=label,
-            color=_color(index, len(by_label)),
+            xerr=[_spread(values) for values in columns],
+            color=[_color(i, len(columns)) for i in range(len(columns))],
         )
-        # Many bars are narrow: their labels stand upright.
-        rotation = 90 if len(by_label) * len(suite.table) > 20 else 0
-        axes.bar_label(bars, fmt='%.3f', fontsize=7, padding=2, rotation=rotation)
-    axes.set_xticks(range(len(suite.table)), suite.table)
-    axes.grid(axis='y', alpha=0.3)
-    axes.margins(y=0.12)
-    axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
+        axes.bar_label(bars, fmt='%.4f', fontsize=7, padding=3)
+        axes.set_title(metric)
+        axes.grid(axis='x', alpha=0.3)
+        axes.margins(x=0.2, y=0.02)
+    panels[0].set_yticks(range(len(by_label)), list(by_label))
+    panels[0].invert_yaxis()
 
 
 def write_report(suite: Suite, records: Records, out: Path) -> str:

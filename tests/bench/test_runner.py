@@ -2,7 +2,14 @@ import json
 
 import pytest
 
-from pyg_diffrec.bench import ResultsFile, parse_suite, plan, run_suite, write_report
+from pyg_diffrec.bench import (
+    ResultsFile,
+    parse_suite,
+    plan,
+    report,
+    run_suite,
+    write_report,
+)
 from pyg_diffrec.bench.report import table, terminal_table
 
 TABLE = {
@@ -247,6 +254,26 @@ def test_report(finished):
     assert all((out / name).read_bytes()[:4] == b'\x89PNG' for name in plots)
     assert markdown.count('Protocol: roles = synthetic, history = train') == 2
     assert 'l2 = ' in markdown
+
+
+def test_plots_of_many_models_leave_room_for_what_they_show(
+    finished, tmp_path, monkeypatch
+):
+    _, suite, records = finished
+    many = [
+        {**record, 'label': f'{record["label"]} in its variant number {i}'}
+        for record in records
+        for i in range(15)
+    ]
+    figures = []
+    monkeypatch.setattr(report, '_save', lambda figure, path: figures.append(figure))
+    report.plots(suite, many, tmp_path)
+    assert len(figures) == 4
+    for figure in figures:
+        figure.draw_without_rendering()
+        panels = [axes.get_position() for axes in figure.axes]
+        assert min(panel.height for panel in panels) > 0.6
+        assert sum(panel.width for panel in panels) > 0.3
 
 
 def test_table_by_hand(finished):
