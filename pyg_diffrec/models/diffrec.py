@@ -10,6 +10,7 @@ from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import Phase, PredictionType, RowBatch
+from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -139,13 +140,9 @@ class DiffRec(RowRecommender):
             timestep_sampler=timestep_sampler,
             **bounds,
         )
-        self.diffusion.check_noising_steps(num_noising_steps, self.__class__.__name__)
-        for name, value in (('lr', lr), ('batch_size', batch_size)):
-            if value <= 0:
-                raise ValueError(
-                    f"'{name}' needs to be positive in "
-                    f"'{self.__class__.__name__}' (got {value})"
-                )
+        name = self.__class__.__name__
+        self.diffusion.check_noising_steps(num_noising_steps, name)
+        check_positive(name, lr=lr, batch_size=batch_size)
         self.denoiser = RowMLPDenoiser(
             num_items,
             hidden_channels,

@@ -15,6 +15,7 @@ from pyg_diffrec.nn.encoders.clustered_vae import ClusteredVAE
 from pyg_diffrec.nn.losses import multinomial_loss
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import OptTensor, Phase, PredictionType, RowBatch
+from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -210,7 +211,9 @@ class LDiffRec(RowRecommender):
             weighting=weighting,
             timestep_sampler=timestep_sampler,
         )
-        self.diffusion.check_noising_steps(num_noising_steps, self.__class__.__name__)
+        name = self.__class__.__name__
+        self.diffusion.check_noising_steps(num_noising_steps, name)
+        check_positive(name, lr=lr, denoiser_lr=denoiser_lr, batch_size=batch_size)
         self.num_noising_steps = num_noising_steps
         self.noise_seed = noise_seed
         self.annealing = annealing._replace(elbo=elbo_weight)

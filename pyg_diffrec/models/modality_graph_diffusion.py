@@ -8,6 +8,7 @@ from pyg_diffrec.diffusion.gaussian import GaussianDiffusion
 from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -137,10 +138,7 @@ class ModalityGraphDiffusion(torch.nn.Module):
                 f"'noise' needs to be one of {list(get_args(NoiseKind))} in '{name}' "
                 f"(got '{noise}')"
             )
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(
-                f"'dropout' needs to lie in [0, 1) in '{name}' (got {dropout})"
-            )
+        check_dropout(name, dropout=dropout)
         self.diffusion = GaussianDiffusion(
             'linear-var',
             num_timesteps,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -47,12 +48,11 @@ class ModalityGraphs(torch.nn.Module):
         random_edge_dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        for key, share in (
-            ('edge_dropout', edge_dropout),
-            ('random_edge_dropout', random_edge_dropout),
-        ):
-            if not 0.0 <= share < 1.0:
-                raise ValueError(f"'{key}' needs to lie in [0, 1) (got {share})")
+        check_dropout(
+            self.__class__.__name__,
+            edge_dropout=edge_dropout,
+            random_edge_dropout=random_edge_dropout,
+        )
         if not 0.0 <= fusion_ratio <= 1.0:
             raise ValueError(
                 f"'fusion_ratio' needs to lie in [0, 1] (got {fusion_ratio})"

@@ -7,6 +7,7 @@ from typing import Any, Callable, Mapping, Optional, Union
 from tqdm import tqdm
 
 from pyg_diffrec.training.run import FitResult, Reading, TrainingRun
+from pyg_diffrec.utils.checks import check_positive
 
 Validate = Callable[[Any], Mapping[str, float]]
 
@@ -124,13 +125,9 @@ def fit_readings(
         Per name, a reading with the :obj:`result` that :meth:`fit` would have
         returned and the :obj:`best_state` it would have left.
     """
-    for name, value in (
-        ('epochs', epochs),
-        ('eval_every', eval_every),
-        ('checkpoint_every', checkpoint_every),
-    ):
-        if value < 1:
-            raise ValueError(f"'{name}' needs to be positive in 'fit' (got {value})")
+    check_positive(
+        'fit', epochs=epochs, eval_every=eval_every, checkpoint_every=checkpoint_every
+    )
     if resume and checkpoint is None:
         raise ValueError("resume=True needs a 'checkpoint' to resume from")
     run = TrainingRun(model, metric, readings, device, precision, strategy)

@@ -5,6 +5,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.utils.checks import check_positive
 
 
 def _select_nodes(data: HeteroData, node_type: str, keep: Tensor) -> None:
@@ -60,12 +61,7 @@ class KCore(BaseTransform):
     """
 
     def __init__(self, k_user: int, k_item: int) -> None:
-        for name, k in (('k_user', k_user), ('k_item', k_item)):
-            if k < 1:
-                raise ValueError(
-                    f"'{name}' needs to be positive in '{self.__class__.__name__}' "
-                    f'(got {k})'
-                )
+        check_positive(self.__class__.__name__, k_user=k_user, k_item=k_item)
         self.k_user = k_user
         self.k_item = k_item
 

@@ -5,6 +5,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -39,12 +40,6 @@ def edge_weight(rows: SparseRows, name: str) -> Tensor:
             f'{weight.min()} to {weight.max()})'
         )
     return weight
-
-
-def check_dropout(p: float, name: str) -> None:
-    r"""Raises an error unless :obj:`p` is a share that :obj:`name` can drop."""
-    if not 0.0 <= p < 1.0:
-        raise ValueError(f"'p' needs to lie in [0, 1) in '{name}' (got {p})")
 
 
 class BipartiteAdj:
@@ -132,7 +127,7 @@ class BipartiteAdj:
         Raises:
             ValueError: If :obj:`p` lies outside :math:`[0, 1)`.
         """
-        check_dropout(p, f'{self.__class__.__name__}.dropout')
+        check_dropout(f'{self.__class__.__name__}.dropout', p=p)
         value = self.rows.value
         u = torch.rand(self.nnz, generator=generator, device=self.device)
         value = torch.where(u >= p, value / (1.0 - p), 0.0)

@@ -5,7 +5,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.propagation import Product, check_dropout, edge_weight
+from pyg_diffrec.utils.checks import check_dropout
+from pyg_diffrec.utils.propagation import Product, edge_weight
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -99,7 +100,7 @@ class SelfLoopAdj:
             ValueError: If :obj:`p` lies outside :math:`[0, 1)`, or :obj:`uniform`
                 does not hold one number per entry.
         """
-        check_dropout(p, f'{self.__class__.__name__}.dropout')
+        check_dropout(f'{self.__class__.__name__}.dropout', p=p)
         if uniform is None:
             uniform = torch.rand(self.nnz, generator=generator).to(self.device)
         if uniform.shape != (self.nnz,):

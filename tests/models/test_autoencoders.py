@@ -74,7 +74,7 @@ def test_learns_the_planted_groups(cls):
 
 def test_bad_arguments_are_refused():
     for options in ({'latent_channels': 0}, {'lr': 0.0}, {'hidden_channels': [0]}):
-        with pytest.raises(ValueError, match='need to be positive'):
+        with pytest.raises(ValueError, match='needs? to be positive'):
             MultiDAE(5, **options)
     with pytest.raises(ValueError, match=r"'dropout' needs to lie in \[0, 1\)"):
         MultiVAE(5, dropout=1.0)

@@ -266,6 +266,9 @@ def test_bad_arguments_are_refused():
         LDiffRec(3, cluster=torch.tensor([0, 2, 2]))
     with pytest.raises(ValueError, match='cannot be divided among 2 clusters'):
         LDiffRec(3, cluster=torch.tensor([0, 1, 1]), encoder_channels=[1])
+    for name in ('lr', 'denoiser_lr', 'batch_size'):
+        with pytest.raises(ValueError, match=f"'{name}' needs to be positive"):
+            LDiffRec(4, **{name: 0})
     with pytest.raises(ValueError, match=r"'num_noising_steps' needs to lie in"):
         LDiffRec(3, num_noising_steps=6)
     with pytest.raises(ValueError, match='has no interactions to train on'):

@@ -7,6 +7,7 @@ from torch import Tensor
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.typing import Phase
+from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
 # As many rows are solved at once as gather so many numbers: what a cache holds.
@@ -125,16 +126,9 @@ class IALS(RowRecommender):
     ) -> None:
         super().__init__(num_items, temporal)
         name = self.__class__.__name__
-        for key, value in (
-            ('embedding_dim', embedding_dim),
-            ('l2', l2),
-            ('alpha0', alpha0),
-            ('init_std', init_std),
-        ):
-            if value <= 0:
-                raise ValueError(
-                    f"'{key}' needs to be positive in '{name}' (got {value})"
-                )
+        check_positive(
+            name, embedding_dim=embedding_dim, l2=l2, alpha0=alpha0, init_std=init_std
+        )
         if nu < 0:
             raise ValueError(f"'nu' must not be negative in '{name}' (got {nu})")
         self.embedding_dim = embedding_dim

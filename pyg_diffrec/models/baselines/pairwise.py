@@ -17,6 +17,7 @@ from pyg_diffrec.loader.negative_sampling import NegativeMethod
 from pyg_diffrec.models.base import Recommender
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.typing import OptTensor, Phase
+from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
 Tables = tuple[Tensor, Tensor]
@@ -112,15 +113,7 @@ class PairwiseRecommender(Recommender):
         if num_users < 0 or l2 < 0:
             key, value = ('num_users', num_users) if num_users < 0 else ('l2', l2)
             raise ValueError(f"'{key}' must not be negative in '{name}' (got {value})")
-        for key, value in (
-            ('embedding_dim', embedding_dim),
-            ('lr', lr),
-            ('batch_size', batch_size),
-        ):
-            if value <= 0:
-                raise ValueError(
-                    f"'{key}' needs to be positive in '{name}' (got {value})"
-                )
+        check_positive(name, embedding_dim=embedding_dim, lr=lr, batch_size=batch_size)
         self.num_users = num_users
         self.embedding_dim = embedding_dim
         self.lr = lr

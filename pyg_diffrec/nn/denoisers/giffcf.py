@@ -6,6 +6,7 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
+from pyg_diffrec.utils.checks import check_positive
 
 
 class _Mixer(torch.nn.Module):
@@ -87,16 +88,12 @@ class GiffCFDenoiser(Denoiser):
         act: Any = 'silu',
     ) -> None:
         super().__init__()
-        for name, size in (
-            ('num_items', num_items),
-            ('embedding_dim', embedding_dim),
-            ('mixer_channels', mixer_channels),
-        ):
-            if size < 1:
-                raise ValueError(
-                    f"'{name}' needs to be positive in "
-                    f"'{self.__class__.__name__}' (got {size})"
-                )
+        check_positive(
+            self.__class__.__name__,
+            num_items=num_items,
+            embedding_dim=embedding_dim,
+            mixer_channels=mixer_channels,
+        )
         self.num_items = num_items
         self.embedding_dim = embedding_dim
 

@@ -10,6 +10,7 @@ from torch_geometric.nn.resolver import activation_resolver
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
+from pyg_diffrec.utils.checks import check_dropout
 
 
 class MLPDenoiser(Denoiser):
@@ -70,11 +71,7 @@ class MLPDenoiser(Denoiser):
                 f"'{self.__class__.__name__}' (got {in_channels} and "
                 f'{list(hidden_channels)})'
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"'dropout' needs to lie in [0, 1) in "
-                f"'{self.__class__.__name__}' (got {dropout})"
-            )
+        check_dropout(self.__class__.__name__, dropout=dropout)
         self.in_channels = in_channels
         self.hidden_channels = list(hidden_channels)
         self.norm = norm

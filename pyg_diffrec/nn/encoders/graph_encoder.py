@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pyg_diffrec.nn.conv.rec_diff_conv import RecDiffConv
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.propagation import BipartiteAdj
 
 
@@ -51,11 +52,7 @@ class GraphEncoder(torch.nn.Module):
                 f"'channels' needs to be positive and 'num_layers' not negative in "
                 f"'{name}' (got {channels} and {num_layers})"
             )
-        for key, share in (('dropout', dropout), ('edge_dropout', edge_dropout)):
-            if not 0.0 <= share < 1.0:
-                raise ValueError(
-                    f"'{key}' needs to lie in [0, 1) in '{name}' (got {share})"
-                )
+        check_dropout(name, dropout=dropout, edge_dropout=edge_dropout)
         self.channels = channels
         self.num_layers = num_layers
         self.weight = weight

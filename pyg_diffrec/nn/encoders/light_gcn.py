@@ -3,6 +3,7 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -73,11 +74,7 @@ class LightGCNEncoder(torch.nn.Module):
                 f"'alpha' needs {num_layers + 1} weights in '{name}', one for the "
                 f'embeddings and one per layer (got {len(alpha)})'
             )
-        if not 0.0 <= edge_dropout < 1.0:
-            raise ValueError(
-                f"'edge_dropout' needs to lie in [0, 1) in '{name}' "
-                f'(got {edge_dropout})'
-            )
+        check_dropout(name, edge_dropout=edge_dropout)
         self.num_users = num_users
         self.num_items = num_items
         self.embedding_dim = embedding_dim
