@@ -42,7 +42,8 @@ def write_measurement(measured: dict[str, Any], path: Optional[Path] = None) -> 
     with, and writes it as JSON, whole or not at all.
 
     Args:
-        measured (dict): What was measured.
+        measured (dict): What was measured; its keys go before ours, *e.g.* the
+            :obj:`threads` of other processes.
         path (Path, optional): The file. (default: :obj:`None`)
 
     Raises:
