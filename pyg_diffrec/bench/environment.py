@@ -1,5 +1,6 @@
 r"""What a number depends on besides the code: versions, commit and memory."""
 
+import contextlib
 import json
 import os
 import platform
@@ -17,9 +18,12 @@ _PACKAGES = ['torch', 'torch-geometric', 'torch-scatter', 'torch-sparse', 'numpy
 
 
 def versions() -> dict[str, str]:
-    r"""The versions of Python, of this package and of those that compute."""
+    r"""The versions of Python, of this package and of those that compute, as far as
+    they are installed."""
     out = {'python': platform.python_version(), 'pyg-diffrec': pyg_diffrec.__version__}
-    out.update({name: metadata.version(name) for name in _PACKAGES})
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            out[name] = metadata.version(name)
     return out
 
 

@@ -1,15 +1,27 @@
 r"""Interaction rows in compressed form and their products. The only file that
-imports :obj:`torch_sparse`."""
+imports :obj:`torch_sparse`, and only for a product on a GPU."""
 
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import scipy.sparse
 import torch
 import torch.nn.functional as F
-import torch_sparse
 from torch import Tensor
 
 from pyg_diffrec.utils.scatter import segment_sum
+
+
+def _torch_sparse() -> Any:
+    try:
+        import torch_sparse
+    except (ImportError, OSError) as error:  # OSError: built for another PyTorch.
+        raise ImportError(
+            f"A sparse product on a GPU needs 'torch-scatter' and 'torch-sparse', "
+            f'built for the PyTorch that is installed, {torch.__version__} ({error}). '
+            f"Install them with 'python -m pyg_diffrec.extensions', which takes "
+            f'prebuilt wheels where it is told of some, and compiles otherwise'
+        ) from error
+    return torch_sparse
 
 
 class SparseRows:
@@ -150,7 +162,7 @@ class SparseRows:
         position[index] = torch.arange(index.numel(), device=self.device)
         col = position[self.col]
         keep = col >= 0
-        rowptr = F.pad(segment_sum(keep.long(), self.rowptr).cumsum(0), (1, 0))
+        rowptr = F.pad(keep.cumsum(0), (1, 0))[self.rowptr]
         return SparseRows(rowptr, col[keep], self.value[keep], num_cols=index.numel())
 
     def t(self) -> 'SparseRows':
@@ -190,6 +202,7 @@ class SparseRows:
 
         Raises:
             ValueError: If :obj:`other` does not have one row per column.
+            ImportError: If a GPU is asked for and :obj:`torch_sparse` is missing.
         """
         if other.dim() != 2 or other.size(0) != self.num_cols:
             raise ValueError(
@@ -207,6 +220,7 @@ class SparseRows:
         )
 
     def _torch_sparse_matmul(self, other: Tensor) -> Tensor:
+        torch_sparse = _torch_sparse()
         adj = torch_sparse.SparseTensor(
             rowptr=self.rowptr,
             col=self.col,

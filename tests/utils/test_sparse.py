@@ -1,3 +1,6 @@
+import builtins
+import re
+
 import pytest
 import torch
 
@@ -68,14 +71,34 @@ def test_products_equal_the_dense_ones(rows):
     other = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
     expected = rows.to_dense() @ other
     torch.testing.assert_close(rows.matmul(other), expected)
-    torch.testing.assert_close(rows._torch_sparse_matmul(other), expected)
     weight = torch.randn(3, 3, dtype=torch.double)
     (actual,) = torch.autograd.grad((rows.matmul(other) * weight).sum(), other)
-    (theirs,) = torch.autograd.grad(
-        (rows._torch_sparse_matmul(other) * weight).sum(), other
-    )
     torch.testing.assert_close(actual, rows.to_dense().t() @ weight)
-    torch.testing.assert_close(theirs, actual)
+
+
+def test_products_of_torch_sparse_equal_the_dense_ones(rows):
+    pytest.importorskip('torch_sparse')
+    other = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+    product = rows._torch_sparse_matmul(other)
+    torch.testing.assert_close(product, rows.to_dense() @ other)
+    weight = torch.randn(3, 3, dtype=torch.double)
+    (actual,) = torch.autograd.grad((product * weight).sum(), other)
+    torch.testing.assert_close(actual, rows.to_dense().t() @ weight)
+
+
+@pytest.mark.parametrize('error', [ImportError, OSError])
+def test_without_torch_sparse_a_gpu_is_told_how_to_get_it(rows, error, monkeypatch):
+    def refuse(name, *args, **kwargs):
+        if name == 'torch_sparse':
+            raise error('undefined symbol')
+        return real(name, *args, **kwargs)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, '__import__', refuse)
+    with pytest.raises(ImportError, match=re.escape(torch.__version__)) as info:
+        rows._torch_sparse_matmul(torch.ones(4, 3))
+    assert 'python -m pyg_diffrec.extensions' in str(info.value)
+    assert 'undefined symbol' in str(info.value)
 
 
 def test_products_with_vectors_and_dense_rows(rows):
