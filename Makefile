@@ -4,16 +4,20 @@ SHELL := /bin/sh
 
 ifeq ($(origin PYTHON), undefined)
 PYTHON := .venv/bin/python
-OWN := .venv/bin/python
+OWN := own
 endif
 
 # What is installed where PyTorch is missing. An installed one is kept as it is.
 TORCH ?= torch==2.13.0
+# How many compilers run at once, and pages or folders of prebuilt wheels, for
+# `make extensions`.
 JOBS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+WHEELS ?=
 SUITE ?= default
 PIP := $(PYTHON) -m pip --disable-pip-version-check
+EXTENSIONS := $(PYTHON) -m pyg_diffrec.extensions --jobs $(JOBS) $(WHEELS:%=--wheels '%')
 
-.PHONY: bench test lint docs install install-dev install-docs clean
+.PHONY: bench test lint docs install install-dev install-docs extensions own clean
 
 bench: install
 	$(PYTHON) -m pyg_diffrec bench $(SUITE) $(ARGS)
@@ -29,32 +33,21 @@ lint: install-dev
 docs: install-docs
 	$(PYTHON) -m sphinx -W -b html docs docs/_build
 
+# torch-scatter and torch-sparse, which are needed on a GPU alone.
+extensions: install
+	$(EXTENSIONS)
+
 install: EXTRA := test
 install-dev: EXTRA := dev
 install-docs: EXTRA := docs
 install install-dev install-docs: $(OWN)
 	@$(PYTHON) -c 'import torch' 2>/dev/null || $(PIP) install '$(TORCH)' numpy
-	@$(PYTHON) -c 'import torch_scatter, torch_sparse' 2>/dev/null \
-		|| $(MAKE) --no-print-directory extensions PYTHON=$(PYTHON)
 	@$(PIP) install --quiet --editable '.[$(EXTRA)]'
+	@$(EXTENSIONS) --if-gpu
 
-# torch-scatter and torch-sparse compile against the PyTorch that is there, hence
-# without build isolation; the extra configuration lets setuptools compile on all
-# cores. If a cached wheel belongs to another PyTorch, the second line builds anew.
-.PHONY: extensions
-extensions:
-	@echo 'Installing torch-scatter and torch-sparse: about 15 minutes if they compile.'
-	$(PIP) install --quiet 'setuptools<81' wheel scipy
-	printf '[build_ext]\nparallel = $(JOBS)\n' > .build.cfg
-	DIST_EXTRA_CONFIG=$(CURDIR)/.build.cfg $(PIP) install --no-build-isolation \
-		torch-scatter torch-sparse
-	$(PYTHON) -c 'import torch_scatter, torch_sparse' \
-		|| DIST_EXTRA_CONFIG=$(CURDIR)/.build.cfg $(PIP) install --no-build-isolation \
-		--no-cache-dir --force-reinstall --no-deps torch-scatter torch-sparse
-	rm -f .build.cfg
-
-.venv/bin/python:
-	python3 -m venv .venv
+# Made anew if it is not whole.
+own:
+	@$(PIP) --version >/dev/null 2>&1 || python3 -m venv --clear .venv
 
 clean:
-	rm -rf .venv .build.cfg build docs/_build bench-results
+	rm -rf .venv build docs/_build bench-results

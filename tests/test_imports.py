@@ -16,6 +16,7 @@ ALLOWED = {
     'data': 'resolver typing utils',
     'datasets': 'data transforms typing utils',
     'diffusion': 'resolver typing',
+    'extensions': '',
     'evaluation': 'data resolver typing utils',
     'loader': 'typing utils',
     'models': 'data diffusion loader nn resolver typing utils',
