@@ -1,4 +1,3 @@
-import os
 from typing import Any, Optional
 
 import torch
@@ -6,19 +5,8 @@ from torch import Tensor
 
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
+from pyg_diffrec.utils.memory import available_memory
 from pyg_diffrec.utils.sparse import SparseRows
-
-
-def _available_memory() -> int:
-    r"""Bytes that can be taken without swapping."""
-    try:
-        with open('/proc/meminfo') as file:
-            for line in file:
-                if line.startswith('MemAvailable:'):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # Not a Linux system.
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 class EASE(RowRecommender):
@@ -37,7 +25,8 @@ class EASE(RowRecommender):
         l2 (float, optional): The regularisation :math:`\lambda`, in interactions.
             (default: :obj:`500.0`)
         memory_limit (int, optional): The bytes the solution may take; what the
-            machine has available if :obj:`None`. (default: :obj:`None`)
+            machine, or the container, has available if :obj:`None`.
+            (default: :obj:`None`)
         temporal (str or dict or TemporalWeight, optional): Weights of recent
             interactions in the rows that are scored; the solution itself is that of
             unweighted rows. (default: :obj:`None`)
@@ -89,8 +78,8 @@ class EASE(RowRecommender):
     def _check_memory(self) -> None:
         needed = 24 * self.num_items**2
         limit = self.memory_limit
-        limit = _available_memory() if limit is None else limit
-        if needed > limit:
+        limit = available_memory() if limit is None else limit
+        if limit is not None and needed > limit:
             raise MemoryError(
                 f"'{self.__class__.__name__}' needs {needed / 2**30:.1f} GiB for "
                 f'{self.num_items} items, {limit / 2**30:.1f} GiB are available: '
