@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -108,7 +108,7 @@ def _install_prebuilt(pages: Sequence[str]) -> bool:
     return False
 
 
-def build_wheel(source: Path, out: Path, jobs: int) -> Path:
+def build_wheel(source: Path, out: Path, jobs: int, pool: Executor) -> Path:
     r"""Compiles a package of PyTorch extensions, each of them in a process and a
     folder of its own.
 
@@ -120,6 +120,7 @@ def build_wheel(source: Path, out: Path, jobs: int) -> Path:
         source (Path): The folder of the package, with its ``setup.py``.
         out (Path): The folder for the wheel.
         jobs (int): The number of compilers that run at once.
+        pool (Executor): Runs as many processes at once.
 
     Returns:
         The path of the wheel.
@@ -140,36 +141,30 @@ def build_wheel(source: Path, out: Path, jobs: int) -> Path:
         return _checked([*setup, *args], what, cwd=source, env=env)
 
     count = int(run('build_ext', only='count').splitlines()[-1])
-    max_jobs = max(1, jobs // count)
-    with ThreadPoolExecutor(min(jobs, count)) as pool:
-        futures = [
-            pool.submit(
-                run,
-                *('build_ext', '--build-lib', str(build / 'lib')),
-                *('--build-temp', str(build / f'temp-{index}')),
-                only=str(index),
-                max_jobs=max_jobs,
-            )
-            for index in range(count)
-        ]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    futures = [
+        pool.submit(
+            run,
+            *('build_ext', '--build-lib', str(build / 'lib')),
+            *('--build-temp', str(build / f'temp-{index}')),
+            only=str(index),
+            max_jobs=max(1, jobs // count),
+        )
+        for index in range(count)
+    ]
+    for future in futures:
+        future.result()
     pack = ['bdist_wheel', '--dist-dir', str(out.resolve())]
     run('build', '--build-lib', str(build / 'lib'), *pack, only='none')
     return next(out.glob('*.whl'))
 
 
-def _compile(name: str, version: str, wheels: Path, jobs: int) -> Path:
+def _compile(name: str, version: str, wheels: Path, jobs: int, pool: Executor) -> Path:
     r"""Downloads a package, compiles it, and keeps its wheel in a folder."""
     kept = wheels / name
     found = list(kept.glob('*.whl'))
     if found:
         return found[0]
-    print(f'Compiling {name} {version} with {jobs} processes ...', flush=True)
+    print(f'Compiling {name} {version} ...', flush=True)
     with tempfile.TemporaryDirectory() as folder:
         sdist, out = Path(folder) / 'sdist', Path(folder) / 'wheel'
         args = ['--no-deps', '--no-binary', ':all:', '--no-build-isolation']
@@ -180,13 +175,27 @@ def _compile(name: str, version: str, wheels: Path, jobs: int) -> Path:
                 archive.extraction_filter = tarfile.data_filter
             archive.extractall(folder)
         source = next(path.parent for path in Path(folder).glob('*/setup.py'))
-        wheel = build_wheel(source, out, jobs)
+        wheel = build_wheel(source, out, jobs, pool)
         # Renamed when whole: an interrupted build leaves no half of one.
         kept.mkdir(parents=True, exist_ok=True)
         part = kept / f'.{os.getpid()}.part'
         shutil.copyfile(wheel, part)
         os.replace(part, kept / wheel.name)
     return kept / wheel.name
+
+
+def _compile_all(wheels: Path, jobs: int) -> list[Path]:
+    r"""Compiles all packages side by side: the slowest file of each takes minutes."""
+    with ThreadPoolExecutor(jobs) as pool, ThreadPoolExecutor() as packages:
+        futures = [
+            packages.submit(_compile, *package, wheels, jobs, pool)
+            for package in PACKAGES.items()
+        ]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _check_compilers(about: Sequence[Any]) -> None:
@@ -238,8 +247,8 @@ def install(wheels: Sequence[str] = (), jobs: Optional[int] = None) -> None:
         shutil.rmtree(cache)  # Of a PyTorch that has the same name and differs.
     _check_compilers(facts)
     jobs = jobs or int(os.environ.get('MAX_JOBS') or 0) or _num_cores()
-    built = [_compile(*package, cache, jobs) for package in PACKAGES.items()]
-    if not _install(built):
+    print(f'{jobs} compilers run at once; on two cores it takes half an hour.')
+    if not _install(_compile_all(cache, jobs)):
         output = _python(_TRY).stdout
         shutil.rmtree(cache)
         raise ExtensionError(
