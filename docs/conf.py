@@ -12,7 +12,7 @@ extensions = [
     'sphinx.ext.napoleon',
 ]
 source_suffix = ['.md', '.rst']
-exclude_patterns = ['_build']
+exclude_patterns = ['_build', 'package.md']  # That is of the package index.
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'
 napoleon_custom_sections = ['Shapes', 'Yields']
