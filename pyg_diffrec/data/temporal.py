@@ -1,12 +1,13 @@
 r"""Weights that let recent interactions count more."""
 
+import math
 from typing import Any, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.data.schema import SPLITS, USER_ITEM
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -197,15 +198,75 @@ def resolve_temporal(temporal: Optional[Temporal]) -> Optional[TemporalWeight]:
     return FORMS[temporal['form']](**args)
 
 
+# A share of all orders so small that a lucky one among many graphs is no worry.
+_CHANCE = 1e-12
+
+
+def _is_sorted(group: Tensor, item: Tensor) -> bool:
+    if not bool((group[1:] >= group[:-1]).all()):
+        group, perm = group.sort(stable=True)
+        item = item[perm]
+    same = group[1:] == group[:-1]
+    up = item[1:] > item[:-1]
+    if bool((same & up).any()) and bool((same & ~up).any()):
+        return False
+    count = torch.unique_consecutive(group, return_counts=True)[1]
+    # Of the n! orders of a user's n items, one is ascending.
+    return float((count + 1.0).lgamma().sum()) > -math.log(_CHANCE)
+
+
+def is_item_ordered(data: HeteroData) -> bool:
+    r"""Whether the interactions are stored by item number, as :obj:`coalesce`,
+    :obj:`unique` and sparse matrices leave them: those of every user, or of every
+    user within every split, ascend, or all descend, and there are too many for that to
+    be chance (:math:`10^{-12}`, if each order is as likely as another). Users with one
+    interaction prove nothing."""
+    store = data[USER_ITEM]
+    user, item = store.edge_index
+    if _is_sorted(user, item):
+        return True
+    if 'train_mask' not in store:
+        return False
+    part = torch.stack([store[f'{split}_mask'] for split in SPLITS]).int().argmax(0)
+    return _is_sorted(user * len(SPLITS) + part, item)
+
+
 def is_time_ordered(data: HeteroData) -> bool:
     r"""Whether a user's interactions are known to be stored in time order: by their
-    :obj:`time`, by a split along time, or because the source says so
-    (:obj:`data.time_ordered`)."""
-    return (
-        'time' in data[USER_ITEM]
-        or getattr(data, 'split_order', None) is not None
-        or bool(getattr(data, 'time_ordered', False))
-    )
+    :obj:`time`, because the source says so (:obj:`data.time_ordered`), or by a split
+    along time, unless they are stored by item number (:meth:`is_item_ordered`), as
+    where they were sorted after the split."""
+    if 'time' in data[USER_ITEM]:
+        return True
+    stated = getattr(data, 'time_ordered', None)
+    if stated is not None:
+        return bool(stated)
+    return getattr(data, 'split_order', None) is not None and not is_item_ordered(data)
+
+
+def check_stored_order(data: HeteroData, name: str) -> None:
+    r"""Refuses to take the stored order for time where it is known to be another one.
+
+    Args:
+        data (HeteroData): The graph, whose interactions have no :obj:`time`.
+        name (str): Who takes it for time, for the message.
+
+    Raises:
+        ValueError: If the source says so (:obj:`data.time_ordered` is
+            :obj:`False`), or the interactions are stored by item number.
+    """
+    stated = getattr(data, 'time_ordered', None)
+    if stated is None:
+        wrong = is_item_ordered(data)
+        reason = 'are stored by item number, which is no order in time'
+    else:
+        wrong, reason = not stated, 'are in no order of time (time_ordered=False)'
+    if wrong:
+        raise ValueError(
+            f"The interactions have no 'time' for '{name}' and {reason}: set "
+            f"'data[{USER_ITEM}].time', or split them by 'RandomSplit'; if they are in "
+            f"time order all the same, say so with 'data.time_ordered = True'"
+        )
 
 
 def check_time_order(data: HeteroData, temporal: Any, name: str) -> None:
@@ -223,6 +284,6 @@ def check_time_order(data: HeteroData, temporal: Any, name: str) -> None:
     if temporal is not None and not is_time_ordered(data):
         raise ValueError(
             f"'temporal' weights of '{name}' need interactions in time order: give "
-            f"the graph their 'time', or split it by 'TemporalSplit' if they are "
-            f'stored in that order'
+            f"the graph their 'time', or, if a user's interactions are stored in that "
+            f"order, say so with 'data.time_ordered = True'"
         )
