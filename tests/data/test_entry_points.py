@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.transforms import RandomLinkSplit, ToSparseTensor
+from toy import toy_data
 
 from pyg_diffrec.data import (
     USER_ITEM,
@@ -15,6 +16,7 @@ from pyg_diffrec.data import (
     target_rows,
     validate,
 )
+from pyg_diffrec.models import ItemKNN
 from pyg_diffrec.transforms import (
     AddRandomInteractions,
     CleanInteractions,
@@ -259,3 +261,10 @@ def test_a_graph_of_unused_ids_is_worth_a_word():
         validate(data)
     data['user'].num_nodes = 10_000
     validate(data)
+
+
+def test_a_number_of_nodes_of_numpy_is_one_for_models_too():
+    data = toy_data()
+    expected = ItemKNN.from_data(data).recommend([0, 1], 5).item
+    data['user'].num_nodes, data['item'].num_nodes = np.int64(60), np.int64(40)
+    assert torch.equal(ItemKNN.from_data(data).recommend([0, 1], 5).item, expected)
