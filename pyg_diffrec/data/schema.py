@@ -42,6 +42,15 @@ def _check_hetero(data: Any) -> None:
         raise TypeError(f"'data' needs to be a 'HeteroData' (got '{type(data)}')")
 
 
+def _told_num_nodes(data: HeteroData, node_type: str) -> Any:
+    if node_type not in data.node_types:
+        return None
+    with warnings.catch_warnings():
+        # Of PyG where it cannot tell, which is for us to say.
+        warnings.simplefilter('ignore', UserWarning)
+        return data[node_type].num_nodes
+
+
 def num_nodes(data: HeteroData, node_type: str) -> int:
     r"""The number of nodes of a type: what the graph says, or what PyG infers from
     their features :obj:`x`.
@@ -51,10 +60,7 @@ def num_nodes(data: HeteroData, node_type: str) -> int:
         TypeError: If it is no whole number.
     """
     _check_hetero(data)
-    known = node_type in data.node_types and (
-        'num_nodes' in data[node_type] or data[node_type].can_infer_num_nodes
-    )
-    count = data[node_type].num_nodes if known else None
+    count = _told_num_nodes(data, node_type)
     if count is None:
         raise ValueError(
             f"The graph does not say how many '{node_type}' nodes it has: set "
@@ -130,9 +136,10 @@ def check_edges(
         )
     if check_range and edge_index.size(1) > 0:
         for i, node_type in enumerate((edge_type[0], edge_type[2])):
-            _check_range(
-                edge_index[i], num_nodes(data, node_type), node_type, edge_type
-            )
+            told = _told_num_nodes(data, node_type) is not None
+            if told or node_type in ('user', 'item'):  # Others may go without.
+                size = num_nodes(data, node_type)
+                _check_range(edge_index[i], size, node_type, edge_type)
     return edge_index
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data.schema import SPLITS, USER_ITEM
+from pyg_diffrec.data.schema import USER_ITEM
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -227,8 +227,8 @@ def is_item_ordered(data: HeteroData) -> bool:
         return True
     if 'train_mask' not in store:
         return False
-    part = torch.stack([store[f'{split}_mask'] for split in SPLITS]).int().argmax(0)
-    return _is_sorted(user * len(SPLITS) + part, item)
+    part = store.val_mask + 2 * store.test_mask.long()
+    return _is_sorted(user * 3 + part, item)
 
 
 def is_time_ordered(data: HeteroData) -> bool:

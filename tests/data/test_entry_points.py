@@ -254,6 +254,15 @@ def test_the_number_of_nodes_may_come_from_features_or_numpy(door):
     assert all(type(size) is int for size in rows.shape)
 
 
+@pytest.mark.parametrize('key', ['x', 'n_id', 'node_age'])
+def test_nothing_but_features_is_needed_where_pyg_infers(key, recwarn):
+    data = graph()
+    del data['item'].num_nodes
+    data['item'][key] = torch.arange(4)
+    assert target_rows(validate(data), 'test').shape == (3, 4)
+    assert not recwarn.list
+
+
 def test_a_graph_of_unused_ids_is_worth_a_word():
     data = graph()
     data['user'].num_nodes = 10_001

@@ -134,3 +134,10 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"no \('user', 'trusts', 'user'\) relation"):
         RewireSocialEdges(0.5)(data)
     assert str(RewireSocialEdges(0.5)) == 'RewireSocialEdges(0.5, seed=0)'
+
+
+def test_arguments_of_other_types_are_refused():
+    with pytest.raises(TypeError, match="'ratio' needs to be a number in 'RewireSoc"):
+        RewireSocialEdges('0.5')
+    with pytest.raises(TypeError, match="'seed' needs to be a whole number in 'Rewire"):
+        RewireSocialEdges(0.5, seed=True)
