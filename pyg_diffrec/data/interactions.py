@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import (
+    SPLITS,
     USER_ITEM,
     check_edges,
     check_interactions,
@@ -31,6 +32,8 @@ def split_mask(data: HeteroData, split: str) -> Tensor:
 
 
 def _named_mask(data: HeteroData, split: str) -> Tensor:
+    if split not in SPLITS:
+        raise ValueError(f"'split' needs to be one of {list(SPLITS)} (got {split!r})")
     check_edges(data, USER_ITEM, check_range=False)
     store, name = data[USER_ITEM], f'{split}_mask'
     if name not in store:

@@ -188,7 +188,8 @@ def check_unique(data: HeteroData) -> None:
     )
 
 
-def _check_mask(store: BaseStorage, name: str, edge_index: Tensor, what: str) -> Tensor:
+def check_mask(store: BaseStorage, name: str, edge_index: Tensor, what: str) -> Tensor:
+    r"""Returns a mask of a relation :math:`(E)` once it is known to be one."""
     mask, num_edges = _tensor(store, name, f'the {what}s'), edge_index.size(1)
     if mask.dtype != torch.bool or list(mask.shape) != [num_edges]:
         raise ValueError(
@@ -218,7 +219,7 @@ def _check_masks(store: BaseStorage, edge_index: Tensor) -> None:
             f'The interactions have a split without {missing}: set all of {names}, '
             f'or none'
         )
-    masks = [_check_mask(store, name, edge_index, 'interaction') for name in names]
+    masks = [check_mask(store, name, edge_index, 'interaction') for name in names]
     train, val, test = masks
     # An odd number of three is one or all.
     if bool((train ^ val ^ test).all()) and not bool((train & val).any()):
@@ -325,7 +326,7 @@ def check_interactions(data: HeteroData, unique: bool = True) -> Tensor:
         )
     _check_masks(store, edge_index)
     if 'noise_mask' in store:
-        _check_mask(store, 'noise_mask', edge_index, 'interaction')
+        check_mask(store, 'noise_mask', edge_index, 'interaction')
     if 'time' in store:
         _check_edge_values(store, 'time', edge_index)
     if 'edge_weight' in store:
@@ -392,9 +393,7 @@ def check_ties(data: HeteroData, undirected: bool = False) -> None:
     """
     edge_index = check_edges(data, USER_USER)
     row, col = edge_index
-    num_users, store = num_nodes(data, 'user'), data[USER_USER]
-    if 'fake_mask' in store:
-        _check_mask(store, 'fake_mask', edge_index, 'tie')
+    num_users = num_nodes(data, 'user')
     key, clean = row * num_users + col, 'CleanSocialEdges()'
     checks = [(row == col, 'that join a user to itself', clean)]
     if has_repeats(key):

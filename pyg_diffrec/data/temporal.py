@@ -1,6 +1,8 @@
 r"""Weights that let recent interactions count more."""
 
+import inspect
 import math
+from numbers import Real
 from typing import Any, Mapping, Optional, Union
 
 import torch
@@ -9,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import USER_ITEM
 from pyg_diffrec.resolver import unknown
+from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -19,9 +22,17 @@ class TemporalWeight:
     Args:
         rescale (bool, optional): Whether the weights of a user are scaled to a mean
             of one, so that a row keeps its mass. (default: :obj:`False`)
+
+    Raises:
+        TypeError: If :obj:`rescale` is no Boolean.
     """
 
     def __init__(self, rescale: bool = False) -> None:
+        if not isinstance(rescale, bool):
+            raise TypeError(
+                f"'rescale' needs to be a 'bool' in '{self.__class__.__name__}' "
+                f'(got {rescale!r})'
+            )
         self.rescale = rescale
 
     def __call__(self, rows: SparseRows) -> SparseRows:
@@ -81,7 +92,13 @@ class LinearTemporalWeight(TemporalWeight):
         self, w_min: float = 0.1, w_max: float = 1.0, rescale: bool = False
     ) -> None:
         super().__init__(rescale)
-        if not 0 < w_min <= w_max:
+        for key, value in (('w_min', w_min), ('w_max', w_max)):
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(
+                    f"'{key}' needs to be a number in '{self.__class__.__name__}' (got "
+                    f'{value!r})'
+                )
+        if not 0 < w_min <= w_max < float('inf'):
             raise ValueError(
                 f"'w_min' and 'w_max' need 0 < w_min <= w_max in "
                 f"'{self.__class__.__name__}' (got {w_min} and {w_max}); a weight of "
@@ -118,11 +135,7 @@ class ExponentialTemporalWeight(TemporalWeight):
 
     def __init__(self, half_life: float = 5.0, rescale: bool = False) -> None:
         super().__init__(rescale)
-        if half_life <= 0:
-            raise ValueError(
-                f"'half_life' needs to be positive in '{self.__class__.__name__}' "
-                f'(got {half_life})'
-            )
+        check_positive(self.__class__.__name__, half_life=half_life)
         self.half_life = half_life
 
     def weight(self, position: Tensor, count: Tensor) -> Tensor:
@@ -151,10 +164,7 @@ class HyperbolicTemporalWeight(TemporalWeight):
 
     def __init__(self, h: float = 2.0, rescale: bool = False) -> None:
         super().__init__(rescale)
-        if h <= 0:
-            raise ValueError(
-                f"'h' needs to be positive in '{self.__class__.__name__}' (got {h})"
-            )
+        check_positive(self.__class__.__name__, h=h)
         self.h = h
 
     def weight(self, position: Tensor, count: Tensor) -> Tensor:
@@ -192,10 +202,16 @@ def resolve_temporal(temporal: Optional[Temporal]) -> Optional[TemporalWeight]:
             f"'temporal' needs to be a form, or a dictionary with a 'form' and its "
             f"arguments (got {temporal!r}), e.g. {{'form': 'hyperbolic', 'h': 2.0}}"
         )
-    args = {key: value for key, value in temporal.items() if key != 'form'}
-    if temporal['form'] not in FORMS:
-        raise ValueError(unknown('temporal form', str(temporal['form']), FORMS))
-    return FORMS[temporal['form']](**args)
+    form, args = temporal['form'], {**temporal}
+    if not isinstance(form, str) or form not in FORMS:
+        raise ValueError(unknown('temporal form', str(form), FORMS))
+    del args['form']
+    known = inspect.signature(FORMS[form]).parameters
+    for key in args:
+        if key not in known:
+            kind = f"argument of temporal form '{form}'"
+            raise TypeError(unknown(kind, str(key), known))
+    return FORMS[form](**args)
 
 
 # A share of all orders so small that a lucky one among many graphs is no worry.

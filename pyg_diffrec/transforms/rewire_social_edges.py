@@ -4,7 +4,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_diffrec.data.schema import USER_USER, check_ties, num_nodes
+from pyg_diffrec.data.schema import USER_USER, check_mask, check_ties, num_nodes
 from pyg_diffrec.data.social import find_opposites
 from pyg_diffrec.transforms._user_split import (
     check_seed,
@@ -58,7 +58,7 @@ class RewireSocialEdges(BaseTransform):
         row, col = edge_index
         fake_mask = torch.zeros_like(row, dtype=torch.bool)
         if 'fake_mask' in store:
-            fake_mask |= store.fake_mask.cpu()
+            fake_mask |= check_mask(store, 'fake_mask', store.edge_index, 'tie').cpu()
 
         opposite = find_opposites(edge_index, num_users)
         undirected = bool((opposite >= 0).all())

@@ -126,3 +126,35 @@ def test_an_order_that_is_none_of_time_may_be_stated():
     data = given_data([[0, 1]], [[2]], [[3]], 4)
     data.split_order, data.time_ordered = ('train', 'val', 'test'), False
     assert not is_time_ordered(data)
+
+
+@pytest.mark.parametrize(
+    ('temporal', 'error', 'match'),
+    [
+        ({'form': 'linear', 'w_min': '0.1'}, TypeError, "'w_min' needs to be a number"),
+        ({'form': 'linear', 'w_max': True}, TypeError, "'w_max' needs to be a number"),
+        ({'form': 'linear', 'w_max': float('inf')}, ValueError, 'got 0.1 and inf'),
+        ({'form': 'hyperbolic', 'h': 'two'}, TypeError, "'h' needs to be a number in"),
+        (
+            {'form': 'hyperbolic', 'h': float('nan')},
+            ValueError,
+            "'h' needs to be p",
+        ),
+        ({'form': 'exponential', 'half_life': True}, TypeError, "'half_life' needs to"),
+        ({'form': 'linear', 'rescale': 'no'}, TypeError, "'rescale' needs .*'no'"),
+        ({'form': ['linear']}, ValueError, 'temporal form'),
+        (
+            {'form': 'linear', 'half_live': 1.0},
+            TypeError,
+            "argument of temporal form 'linear' 'half_live'",
+        ),
+        (
+            {'form': 'exponential', 'halflife': 1.0},
+            TypeError,
+            "Did you mean 'half_life'",
+        ),
+    ],
+)
+def test_bad_descriptions_are_refused(temporal, error, match):
+    with pytest.raises(error, match=match):
+        resolve_temporal(temporal)
