@@ -93,7 +93,7 @@ def target_rows(data: HeteroData, split: Split) -> SparseRows:
 
 def _rows(data: HeteroData, mask: Tensor) -> SparseRows:
     store, num_items = data[USER_ITEM], num_nodes(data, 'item')
-    row, col = store.edge_index[:, mask]
+    row, col = check_edges(data, USER_ITEM, check_range=False)[:, mask]
     if has_repeats(row * num_items + col):
         check_unique(data)
     weight = store.edge_weight[mask] if 'edge_weight' in store else None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import BaseStorage
 
@@ -18,6 +19,9 @@ EdgeType = tuple[str, str, str]
 USER_ITEM = ('user', 'interacts', 'item')
 USER_USER = ('user', 'trusts', 'user')
 SPLITS = ('train', 'val', 'test')
+
+# Attributes from which PyG infers the number of nodes, beside those that hold 'node'.
+_TELLING = ('x', 'feat', 'pos', 'batch', 'n_id', 'tf')
 
 # So many nodes, and so many times as many as edges, and most of them are in none.
 _MANY_NODES, _MOSTLY_UNUSED = 10_000, 10
@@ -45,10 +49,10 @@ def _check_hetero(data: Any) -> None:
 def _told_num_nodes(data: HeteroData, node_type: str) -> Any:
     if node_type not in data.node_types:
         return None
-    with warnings.catch_warnings():
-        # Of PyG where it cannot tell, which is for us to say.
-        warnings.simplefilter('ignore', UserWarning)
-        return data[node_type].num_nodes
+    store = data[node_type]
+    # PyG warns where it cannot tell, which is for us to say.
+    told = any(key in _TELLING or 'node' in key for key in store)
+    return store.num_nodes if told else None
 
 
 def num_nodes(data: HeteroData, node_type: str) -> int:
@@ -124,6 +128,9 @@ def check_edges(
     if edge_type not in data.edge_types or 'edge_index' not in data[edge_type]:
         raise ValueError(_no_relation(data, edge_type))
     edge_index = _tensor(data[edge_type], 'edge_index', str(edge_type))
+    if isinstance(edge_index, EdgeIndex):
+        # It knows of an order that may not last, and selects otherwise.
+        edge_index = edge_index.as_tensor()
     if edge_index.dtype != torch.long:
         raise ValueError(
             f"'edge_index' of {edge_type} needs to be 'torch.long' "
@@ -173,7 +180,7 @@ def check_unique(data: HeteroData) -> None:
     Raises:
         ValueError: With the first of them.
     """
-    edge_index = data[USER_ITEM].edge_index
+    edge_index = check_edges(data, USER_ITEM, check_range=False)
     key = edge_index[0] * num_nodes(data, 'item') + edge_index[1]
     if not has_repeats(key):
         return
@@ -312,8 +319,12 @@ def check_interactions(data: HeteroData, unique: bool = True) -> Tensor:
             attributes is of a wrong type.
     """
     edge_index = check_edges(data, USER_ITEM)
-    for node_type in ('user', 'item'):
-        num_nodes(data, node_type)
+    num_users, num_items = num_nodes(data, 'user'), num_nodes(data, 'item')
+    if num_users * num_items >= 2**63:
+        raise ValueError(
+            f'The graph has {num_users:,} users and {num_items:,} items, whose pairs '
+            f'cannot be numbered: number both without gaps, from zero'
+        )
     store = data[USER_ITEM]
     if 'edge_label_index' in store:
         raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data.schema import USER_ITEM
+from pyg_diffrec.data.schema import USER_ITEM, check_edges
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
@@ -238,7 +238,7 @@ def is_item_ordered(data: HeteroData) -> bool:
     be chance (:math:`10^{-12}`, if each order is as likely as another). Users with one
     interaction prove nothing."""
     store = data[USER_ITEM]
-    user, item = store.edge_index
+    user, item = check_edges(data, USER_ITEM, check_range=False)
     if _is_sorted(user, item):
         return True
     if 'train_mask' not in store:

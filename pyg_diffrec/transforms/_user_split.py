@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data.schema import USER_ITEM, num_nodes
+from pyg_diffrec.data.schema import USER_ITEM, check_edges, num_nodes
 from pyg_diffrec.utils.checks import check_whole
 
 
@@ -22,7 +22,7 @@ def position_in_row(row: Tensor, count: Tensor, order: Tensor) -> Tensor:
 
 def num_interactions(data: HeteroData) -> Tensor:
     r"""The number of interactions of each user :math:`(U)`."""
-    user = data[USER_ITEM].edge_index[0]
+    user = check_edges(data, USER_ITEM, check_range=False)[0]
     return torch.bincount(user, minlength=num_nodes(data, 'user'))
 
 
@@ -79,7 +79,7 @@ def set_masks(
     r"""Cuts each user's interactions, in the order of their positions, into
     training, validation and test."""
     store = data[USER_ITEM]
-    user = store.edge_index[0]
+    user = check_edges(data, USER_ITEM, check_range=False)[0]
     end_of_val = (count - num_test)[user]
     end_of_train = (count - num_test - num_val)[user]
     store.train_mask = position < end_of_train

@@ -4,7 +4,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.interactions import USER_ITEM, split_mask
-from pyg_diffrec.data.schema import check_unique, num_nodes
+from pyg_diffrec.data.schema import check_edges, check_unique, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
 from pyg_diffrec.transforms._user_split import (
     check_seed,
@@ -51,7 +51,7 @@ class AddRandomInteractions(BaseTransform):
         check_unique(data)
         num_users, num_items = num_nodes(data, 'user'), num_nodes(data, 'item')
         store = data[USER_ITEM]
-        user, item = store.edge_index.cpu()
+        user, item = check_edges(data, USER_ITEM, check_range=False).cpu()
         num_edges = user.numel()
         num_train = torch.bincount(user[train], minlength=num_users)
         count = rounded_share(num_train, self.share)

@@ -4,7 +4,13 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_diffrec.data.schema import USER_USER, check_mask, check_ties, num_nodes
+from pyg_diffrec.data.schema import (
+    USER_USER,
+    check_edges,
+    check_mask,
+    check_ties,
+    num_nodes,
+)
 from pyg_diffrec.data.social import find_opposites
 from pyg_diffrec.transforms._user_split import (
     check_seed,
@@ -54,7 +60,7 @@ class RewireSocialEdges(BaseTransform):
         store = data[USER_USER]
         device = store.edge_index.device
         # Drawn on the CPU, so that a seed means the same ties on every device.
-        edge_index = store.edge_index.cpu().clone()
+        edge_index = check_edges(data, USER_USER, check_range=False).cpu().clone()
         row, col = edge_index
         fake_mask = torch.zeros_like(row, dtype=torch.bool)
         if 'fake_mask' in store:

@@ -1,8 +1,11 @@
 """Whatever takes a graph meets the same check, and says the same."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.transforms import RandomLinkSplit, ToSparseTensor
 from toy import toy_data
@@ -83,6 +86,10 @@ BAD = {
     'three rows': (
         store_with(edge_index=torch.zeros(3, 5).long()),
         r'needs shape \[2, num_edges\] \(got \[3, 5\]\)',
+    ),
+    'more pairs than numbers': (
+        lambda data: data['item'].update({'num_nodes': 2**62}),
+        'whose pairs cannot be numbered',
     ),
     'an unknown item': (
         store_with(edge_index=EDGES + torch.tensor([[0], [1]])),
@@ -265,10 +272,27 @@ def test_nothing_but_features_is_needed_where_pyg_infers(key, recwarn):
 def test_a_graph_of_unused_ids_is_worth_a_word():
     data = graph()
     data['user'].num_nodes = 10_001
-    with pytest.warns(UserWarning, match=r'10,001 users, of which at most 5 have'):
+    match = r'10,001 users, of which at most 5 have.*KCore\(1, 1\)'
+    with pytest.warns(UserWarning, match=match) as record:
         validate(data)
+    assert record[0].filename == __file__  # So that each caller hears it once.
     data['user'].num_nodes = 10_000
-    validate(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        validate(data)
+        validate(KCore(1, 1)(data))
+
+
+@pytest.mark.parametrize('door', DOORS)
+def test_every_door_takes_an_edge_index_of_pyg(door):
+    data, plain = graph(), graph()
+    data[USER_ITEM].edge_index = EdgeIndex(EDGES, sparse_size=(3, 4), sort_order='row')
+    out, expected = DOORS[door](data), DOORS[door](plain)
+    if isinstance(out, HeteroData):
+        out, expected = out[USER_ITEM].edge_index, expected[USER_ITEM].edge_index
+        assert out.tolist() == expected.tolist()
+        if isinstance(out, EdgeIndex):
+            out.validate()
 
 
 def test_a_number_of_nodes_of_numpy_is_one_for_models_too():
