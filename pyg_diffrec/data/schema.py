@@ -167,6 +167,8 @@ def has_repeats(key: Tensor) -> bool:
     r"""Whether a value comes twice among :obj:`key` :math:`(N)`."""
     if bool((key[1:] > key[:-1]).all()):
         return False
+    if int(key.max()) < 2**31:
+        key = key.int()  # Sorts twice as fast.
     if key.device.type == 'cpu':  # Where NumPy's is several times as fast.
         key = torch.from_numpy(np.sort(key.numpy()))
     else:
