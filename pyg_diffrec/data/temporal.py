@@ -30,7 +30,7 @@ class TemporalWeight:
     def __init__(self, rescale: bool = False) -> None:
         if not isinstance(rescale, bool):
             raise TypeError(
-                f"'rescale' needs to be a 'bool' in '{self.__class__.__name__}' "
+                f"'rescale' needs to be true or false in '{self.__class__.__name__}' "
                 f'(got {rescale!r})'
             )
         self.rescale = rescale

@@ -44,7 +44,7 @@ def _check_weight(weight: Any, rows: SparseRows, name: str) -> None:
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         got = weight.dtype if isinstance(weight, Tensor) else type(weight)
         raise TypeError(
-            f"'weight' needs to be a floating point tensor in '{name}' (got '{got}')"
+            f"'weight' needs to be a floating point 'Tensor' in '{name}' (got '{got}')"
         )
     if weight.shape != (rows.nnz,):
         raise ValueError(

@@ -37,8 +37,10 @@ def check_share(name: str, most: float = float('inf'), **shares: float) -> None:
         if isinstance(share, bool) or not isinstance(share, Real):
             raise TypeError(f"'{key}' needs to be a number in '{name}' (got {share!r})")
         if not 0 <= share <= most or share == float('inf'):
-            needed = 'non-negative and finite' if most > 1 else f'in [0, {most}]'
-            raise ValueError(f"'{key}' needs to be {needed} in '{name}' (got {share})")
+            needed = f'needs to be in [0, {most}]'
+            if most > 1:
+                needed = 'needs to be finite' if share > 0 else 'must not be negative'
+            raise ValueError(f"'{key}' {needed} in '{name}' (got {share})")
 
 
 def check_seed(name: str, seed: int) -> None:

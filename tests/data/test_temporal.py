@@ -133,12 +133,16 @@ def test_an_order_that_is_none_of_time_may_be_stated():
     [
         ({'form': 'linear', 'w_min': '0.1'}, TypeError, "'w_min' needs to be a number"),
         ({'form': 'linear', 'w_max': True}, TypeError, "'w_max' needs to be a number"),
-        ({'form': 'linear', 'w_max': float('inf')}, ValueError, 'got 0.1 and inf'),
+        (
+            {'form': 'linear', 'w_max': float('inf')},
+            ValueError,
+            r"'w_max' need.* inf\)",
+        ),
         ({'form': 'hyperbolic', 'h': 'two'}, TypeError, "'h' needs to be a number in"),
         (
             {'form': 'hyperbolic', 'h': float('nan')},
             ValueError,
-            "'h' needs to be p",
+            "'h' needs to be ",
         ),
         ({'form': 'exponential', 'half_life': True}, TypeError, "'half_life' needs to"),
         ({'form': 'linear', 'rescale': 'no'}, TypeError, "'rescale' needs .*'no'"),

@@ -145,11 +145,11 @@ def test_a_pairwise_model_trains_beside_a_user_who_has_everything():
         ({'batch_size': 0}, ValueError, r"'batch_size' needs to be .*\(got 0\)"),
         ({'batch_size': 2.5}, TypeError, "'batch_size' needs to be a whole number"),
         ({'batch_size': True}, TypeError, "'batch_size' needs to be a whole number"),
-        ({'shuffle': 'no'}, TypeError, "'shuffle' needs to be a 'bool' .*'no'"),
-        ({'drop_last': 1}, TypeError, "'drop_last' needs to be a 'bool'"),
+        ({'shuffle': 'no'}, TypeError, "'shuffle' needs to be true .*'no'"),
+        ({'drop_last': 1}, TypeError, "'drop_last' needs to be true or false"),
         ({'method': 'hard'}, ValueError, "'method' needs to be one of"),
         ({'weight': torch.ones(3)}, ValueError, r"'weight' needs shape .*got \[3\]"),
-        ({'weight': [1.0]}, TypeError, "'weight' needs to be a floating .*'list'"),
+        ({'weight': [1.0]}, TypeError, "'weight' needs to be a .*ensor' in"),
         ({'weight': torch.ones(40).long()}, TypeError, "'weight' .*'torch.int64'"),
     ],
 )
@@ -170,7 +170,7 @@ def test_weights_are_finite_and_where_the_rows_are():
 
 @pytest.mark.parametrize('loader', [EdgeLoader, RowLoader, NegativeSampler])
 def test_a_graph_is_no_rows(loader):
-    match = "to be 'SparseRows' in .*HeteroData.*interaction_rows"
+    match = "needs to be a 'SparseRows' in .*HeteroData"
     with pytest.raises(TypeError, match=match):
         loader(given_data([[0]], [[1]], [[2]], 3))
 

@@ -114,7 +114,7 @@ def test_refuses_users_and_generators_of_other_types():
         sample_negatives(torch.tensor([0]), history, generator=3)
     with pytest.raises(ValueError, match="'user' needs to be on device 'cpu' .*'meta'"):
         sample_negatives(torch.tensor([0], device='meta'), history)
-    with pytest.raises(TypeError, match="'history' needs to be 'SparseRows'"):
+    with pytest.raises(TypeError, match="'history' needs to be a 'SparseRows'"):
         sample_negatives(torch.tensor([0]), history.to_dense())
 
 

@@ -51,7 +51,7 @@ def test_fabric_moves_a_batch_with_its_sparse_rows():
     [
         ({'batch_size': 0}, ValueError, r"'batch_size' needs to be .*\(got 0\)"),
         ({'batch_size': 2.0}, TypeError, "'batch_size' needs to be a whole number"),
-        ({'shuffle': 1}, TypeError, "'shuffle' needs to be a 'bool' in 'RowLoader'"),
+        ({'shuffle': 1}, TypeError, "'shuffle' needs to be true or false in"),
     ],
 )
 def test_bad_arguments_are_refused(kwargs, error, match):

@@ -201,7 +201,7 @@ def test_a_source_may_say_that_its_order_is_none_of_time():
     [
         ({'val_ratio': '0.1'}, TypeError, "'val_ratio' needs to be a number in"),
         ({'test_ratio': True}, TypeError, "'test_ratio' needs to be a number in"),
-        ({'test_ratio': float('nan')}, ValueError, 'sum below one'),
+        ({'test_ratio': float('nan')}, ValueError, "'test_ratio' need.* nan"),
         ({'leave_last': 1.5}, TypeError, "'leave_last' needs to be a whole number"),
         ({'leave_last': True}, TypeError, "'leave_last' needs to be a whole number"),
     ],
