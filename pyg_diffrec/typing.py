@@ -1,13 +1,15 @@
 r"""Types shared by the whole package."""
 
-from typing import Any, Iterable, Literal, NamedTuple, Optional
+from typing import Any, Iterable, Literal, NamedTuple, Optional, Union
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_diffrec.utils.sparse import SparseRows
 
+Device = Union[str, int, torch.device]
 OptTensor = Optional[Tensor]
 
 History = Literal['train', 'train+val']
@@ -26,6 +28,14 @@ class RowBatch(NamedTuple):
 
     user: Tensor
     rows: SparseRows
+
+    def to(self, device: Device, non_blocking: bool = False) -> 'RowBatch':
+        r"""Returns the batch on :obj:`device`."""
+        device = torch.device(device)
+        return RowBatch(
+            self.user.to(device, non_blocking=non_blocking),
+            self.rows.to(device, non_blocking=non_blocking),
+        )
 
 
 class Phase(NamedTuple):

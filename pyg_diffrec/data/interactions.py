@@ -6,24 +6,40 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_diffrec.data.schema import (
+    SPLITS,
+    USER_ITEM,
+    check_edges,
+    check_interactions,
+    check_unique,
+    has_repeats,
+    num_nodes,
+)
 from pyg_diffrec.typing import History, Split
 from pyg_diffrec.utils.sparse import SparseRows
-
-USER_ITEM = ('user', 'interacts', 'item')
 
 
 def split_mask(data: HeteroData, split: str) -> Tensor:
     r"""The mask of one split over the interactions :math:`(E)`.
 
     Raises:
-        ValueError: If the graph has no such split.
+        ValueError: If the graph has no such split, or its interactions break the
+            schema.
     """
-    store = data[USER_ITEM]
-    name = f'{split}_mask'
+    mask = _named_mask(data, split)
+    check_interactions(data, unique=False)
+    return mask
+
+
+def _named_mask(data: HeteroData, split: str) -> Tensor:
+    if split not in SPLITS:
+        raise ValueError(f"'split' needs to be one of {list(SPLITS)} (got {split!r})")
+    check_edges(data, USER_ITEM, check_range=False)
+    store, name = data[USER_ITEM], f'{split}_mask'
     if name not in store:
         raise ValueError(
             f"The interactions have no '{name}': apply a split first, e.g. "
-            f"'pyg_diffrec.transforms.TemporalSplit()(data)'"
+            f"'pyg_diffrec.transforms.TemporalSplit()(data)' if their time is known"
         )
     return store[name]
 
@@ -33,13 +49,15 @@ def history_mask(data: HeteroData, history: History = 'train') -> Tensor:
 
     Raises:
         ValueError: If :obj:`history` is neither :obj:`'train'` nor
-            :obj:`'train+val'`.
+            :obj:`'train+val'`, the graph has no split, or its interactions break the
+            schema.
     """
     if history not in get_args(History):
         raise ValueError(
             f"'history' needs to be one of {list(get_args(History))} (got '{history}')"
         )
-    masks = [split_mask(data, split) for split in history.split('+')]
+    masks = [_named_mask(data, split) for split in history.split('+')]
+    check_interactions(data, unique=False)
     return torch.stack(masks).any(0)
 
 
@@ -57,7 +75,8 @@ def interaction_rows(data: HeteroData, history: History = 'train') -> SparseRows
           known
 
     Raises:
-        ValueError: If the graph has no split or :obj:`history` is unknown.
+        ValueError: If the graph has no split, its interactions break the schema, or
+            :obj:`history` is unknown.
     """
     return _rows(data, history_mask(data, history))
 
@@ -66,19 +85,22 @@ def target_rows(data: HeteroData, split: Split) -> SparseRows:
     r"""The held-out interactions of all users as rows :math:`(U, I)`.
 
     Raises:
-        ValueError: If the graph has no such split.
+        ValueError: If the graph has no such split, or its interactions break the
+            schema.
     """
     return _rows(data, split_mask(data, split))
 
 
 def _rows(data: HeteroData, mask: Tensor) -> SparseRows:
-    store = data[USER_ITEM]
-    row, col = store.edge_index[:, mask]
+    store, num_items = data[USER_ITEM], num_nodes(data, 'item')
+    row, col = check_edges(data, USER_ITEM, check_range=False)[:, mask]
+    if has_repeats(row * num_items + col):
+        check_unique(data)
     weight = store.edge_weight[mask] if 'edge_weight' in store else None
     return SparseRows.from_coo(
         row,
         col,
         weight,
-        num_rows=data['user'].num_nodes,
-        num_cols=data['item'].num_nodes,
+        num_rows=num_nodes(data, 'user'),
+        num_cols=num_items,
     )

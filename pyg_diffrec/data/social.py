@@ -10,6 +10,8 @@ from numpy import loadtxt
 from torch import Tensor
 from torch_geometric.utils import to_undirected
 
+from pyg_diffrec.utils.checks import check_whole
+
 Unknown = Literal['error', 'drop']
 
 
@@ -99,10 +101,21 @@ def read_ties(
         ValueError: If the file has not two columns, is empty, or names unknown
             users; if :obj:`users` is empty or holds an id twice; or if :obj:`unknown`
             is none of the choices.
+        TypeError: If another argument is of a wrong type.
     """
     if unknown not in get_args(Unknown):
         raise ValueError(
             f"'unknown' needs to be one of {list(get_args(Unknown))} (got '{unknown}')"
+        )
+    check_whole('read_ties', minimum=0, skip_rows=skip_rows)
+    if delimiter is not None and not (isinstance(delimiter, str) and delimiter):
+        raise TypeError(
+            f"'delimiter' needs to be a string in 'read_ties', or None for white space "
+            f'(got {delimiter!r})'
+        )
+    if not isinstance(undirected, bool):
+        raise TypeError(
+            f"'undirected' needs to be a 'bool' in 'read_ties' (got {undirected!r})"
         )
     ids = np.asarray(users).astype(str)
     if ids.ndim != 1 or ids.size == 0:

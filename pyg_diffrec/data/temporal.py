@@ -1,13 +1,17 @@
 r"""Weights that let recent interactions count more."""
 
+import inspect
+import math
+from numbers import Real
 from typing import Any, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.data.schema import USER_ITEM, check_edges
 from pyg_diffrec.resolver import unknown
+from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -18,9 +22,17 @@ class TemporalWeight:
     Args:
         rescale (bool, optional): Whether the weights of a user are scaled to a mean
             of one, so that a row keeps its mass. (default: :obj:`False`)
+
+    Raises:
+        TypeError: If :obj:`rescale` is no Boolean.
     """
 
     def __init__(self, rescale: bool = False) -> None:
+        if not isinstance(rescale, bool):
+            raise TypeError(
+                f"'rescale' needs to be true or false in '{self.__class__.__name__}' "
+                f'(got {rescale!r})'
+            )
         self.rescale = rescale
 
     def __call__(self, rows: SparseRows) -> SparseRows:
@@ -80,7 +92,13 @@ class LinearTemporalWeight(TemporalWeight):
         self, w_min: float = 0.1, w_max: float = 1.0, rescale: bool = False
     ) -> None:
         super().__init__(rescale)
-        if not 0 < w_min <= w_max:
+        for key, value in (('w_min', w_min), ('w_max', w_max)):
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(
+                    f"'{key}' needs to be a number in '{self.__class__.__name__}' (got "
+                    f'{value!r})'
+                )
+        if not 0 < w_min <= w_max < float('inf'):
             raise ValueError(
                 f"'w_min' and 'w_max' need 0 < w_min <= w_max in "
                 f"'{self.__class__.__name__}' (got {w_min} and {w_max}); a weight of "
@@ -117,11 +135,7 @@ class ExponentialTemporalWeight(TemporalWeight):
 
     def __init__(self, half_life: float = 5.0, rescale: bool = False) -> None:
         super().__init__(rescale)
-        if half_life <= 0:
-            raise ValueError(
-                f"'half_life' needs to be positive in '{self.__class__.__name__}' "
-                f'(got {half_life})'
-            )
+        check_positive(self.__class__.__name__, half_life=half_life)
         self.half_life = half_life
 
     def weight(self, position: Tensor, count: Tensor) -> Tensor:
@@ -150,10 +164,7 @@ class HyperbolicTemporalWeight(TemporalWeight):
 
     def __init__(self, h: float = 2.0, rescale: bool = False) -> None:
         super().__init__(rescale)
-        if h <= 0:
-            raise ValueError(
-                f"'h' needs to be positive in '{self.__class__.__name__}' (got {h})"
-            )
+        check_positive(self.__class__.__name__, h=h)
         self.h = h
 
     def weight(self, position: Tensor, count: Tensor) -> Tensor:
@@ -191,21 +202,87 @@ def resolve_temporal(temporal: Optional[Temporal]) -> Optional[TemporalWeight]:
             f"'temporal' needs to be a form, or a dictionary with a 'form' and its "
             f"arguments (got {temporal!r}), e.g. {{'form': 'hyperbolic', 'h': 2.0}}"
         )
-    args = {key: value for key, value in temporal.items() if key != 'form'}
-    if temporal['form'] not in FORMS:
-        raise ValueError(unknown('temporal form', str(temporal['form']), FORMS))
-    return FORMS[temporal['form']](**args)
+    form, args = temporal['form'], {**temporal}
+    if not isinstance(form, str) or form not in FORMS:
+        raise ValueError(unknown('temporal form', str(form), FORMS))
+    del args['form']
+    known = inspect.signature(FORMS[form]).parameters
+    for key in args:
+        if key not in known:
+            kind = f"argument of temporal form '{form}'"
+            raise TypeError(unknown(kind, str(key), known))
+    return FORMS[form](**args)
+
+
+# A share of all orders so small that a lucky one among many graphs is no worry.
+_CHANCE = 1e-12
+
+
+def _is_sorted(group: Tensor, item: Tensor) -> bool:
+    if not bool((group[1:] >= group[:-1]).all()):
+        group, perm = group.sort(stable=True)
+        item = item[perm]
+    same = group[1:] == group[:-1]
+    up = item[1:] > item[:-1]
+    if bool((same & up).any()) and bool((same & ~up).any()):
+        return False
+    count = torch.unique_consecutive(group, return_counts=True)[1]
+    # Of the n! orders of a user's n items, one is ascending.
+    return float((count + 1.0).lgamma().sum()) > -math.log(_CHANCE)
+
+
+def is_item_ordered(data: HeteroData) -> bool:
+    r"""Whether the interactions are stored by item number, as :obj:`coalesce`,
+    :obj:`unique` and sparse matrices leave them: those of every user, or of every
+    user within every split, ascend, or all descend, and there are too many for that to
+    be chance (:math:`10^{-12}`, if each order is as likely as another). Users with one
+    interaction prove nothing."""
+    store = data[USER_ITEM]
+    user, item = check_edges(data, USER_ITEM, check_range=False)
+    if _is_sorted(user, item):
+        return True
+    if 'train_mask' not in store:
+        return False
+    part = store.val_mask + 2 * store.test_mask.long()
+    return _is_sorted(user * 3 + part, item)
 
 
 def is_time_ordered(data: HeteroData) -> bool:
     r"""Whether a user's interactions are known to be stored in time order: by their
-    :obj:`time`, by a split along time, or because the source says so
-    (:obj:`data.time_ordered`)."""
-    return (
-        'time' in data[USER_ITEM]
-        or getattr(data, 'split_order', None) is not None
-        or bool(getattr(data, 'time_ordered', False))
-    )
+    :obj:`time`, because the source says so (:obj:`data.time_ordered`), or by a split
+    along time, unless they are stored by item number (:meth:`is_item_ordered`), as
+    where they were sorted after the split."""
+    if 'time' in data[USER_ITEM]:
+        return True
+    stated = getattr(data, 'time_ordered', None)
+    if stated is not None:
+        return bool(stated)
+    return getattr(data, 'split_order', None) is not None and not is_item_ordered(data)
+
+
+def check_stored_order(data: HeteroData, name: str) -> None:
+    r"""Refuses to take the stored order for time where it is known to be another one.
+
+    Args:
+        data (HeteroData): The graph, whose interactions have no :obj:`time`.
+        name (str): Who takes it for time, for the message.
+
+    Raises:
+        ValueError: If the source says so (:obj:`data.time_ordered` is
+            :obj:`False`), or the interactions are stored by item number.
+    """
+    stated = getattr(data, 'time_ordered', None)
+    if stated is None:
+        wrong = is_item_ordered(data)
+        reason = 'are stored by item number, which is no order in time'
+    else:
+        wrong, reason = not stated, 'are in no order of time (time_ordered=False)'
+    if wrong:
+        raise ValueError(
+            f"The interactions have no 'time' for '{name}' and {reason}: set "
+            f"'data[{USER_ITEM}].time', or split them by 'RandomSplit'; if they are in "
+            f"time order all the same, say so with 'data.time_ordered = True'"
+        )
 
 
 def check_time_order(data: HeteroData, temporal: Any, name: str) -> None:
@@ -223,6 +300,6 @@ def check_time_order(data: HeteroData, temporal: Any, name: str) -> None:
     if temporal is not None and not is_time_ordered(data):
         raise ValueError(
             f"'temporal' weights of '{name}' need interactions in time order: give "
-            f"the graph their 'time', or split it by 'TemporalSplit' if they are "
-            f'stored in that order'
+            f"the graph their 'time', or, if a user's interactions are stored in that "
+            f"order, say so with 'data.time_ordered = True'"
         )

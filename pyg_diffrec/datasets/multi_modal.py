@@ -126,9 +126,10 @@ class MultiModalDataset(RawDataset):
     pickles are read as data, and can run no code.
 
     The graph holds all interactions with their masks, in the order of the files,
-    which is no order in time; :obj:`data['item'].x_<modality>` :math:`(I, F)`,
-    float32, for each modality; :obj:`name` and :obj:`roles`. Features are stored as
-    they are, and not scaled; what is not finite as float32 is refused.
+    which is no order in time (:obj:`time_ordered` is :obj:`False`);
+    :obj:`data['item'].x_<modality>` :math:`(I, F)`, float32, for each modality;
+    :obj:`name` and :obj:`roles`. Features are stored as they are, and not scaled; what
+    is not finite as float32 is refused.
 
     In :obj:`tiktok` each user has one interaction in validation, or one in test, or
     none, but never both; some of these users, and of these items, occur in no
@@ -238,6 +239,7 @@ class MultiModalDataset(RawDataset):
             path = os.path.join(self.raw_dir, _feature_file(modality))
             data['item'][f'x_{modality}'] = _read_features(path, modality, shape[1])
         data.name, data.roles = self.name, self.roles
+        data.time_ordered = False  # By rows of a matrix.
         if self.pre_transform is not None:
             data = self.pre_transform(data)
         self.save([validate(data)], self.processed_paths[0])

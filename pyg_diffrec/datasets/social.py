@@ -52,9 +52,10 @@ class SocialDataset(RawDataset):
     pickle is read as data, and can run no code.
 
     The graph holds all interactions with their masks, in the order of the file,
-    which is no order in time; :obj:`('user', 'trusts', 'user')`; :obj:`name` and
-    :obj:`roles`. Many test items of :obj:`ciao` occur in no training interaction,
-    and many of its users have no test or no validation interaction.
+    which is no order in time (:obj:`time_ordered` is :obj:`False`);
+    :obj:`('user', 'trusts', 'user')`; :obj:`name` and :obj:`roles`. Many test
+    items of :obj:`ciao` occur in no training interaction, and many of its users have
+    no test or no validation interaction.
 
     Args:
         root (str): The folder for :obj:`<name>/processed`, and for
@@ -124,6 +125,7 @@ class SocialDataset(RawDataset):
             arrays, 'trust', (num_users, num_users), path
         )
         data.name, data.roles = self.name, self.roles
+        data.time_ordered = False  # By rows of a matrix.
         if self.pre_transform is not None:
             data = self.pre_transform(data)
         self.save([validate(data)], self.processed_paths[0])

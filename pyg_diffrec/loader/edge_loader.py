@@ -1,11 +1,14 @@
+import warnings
 from typing import Any, Iterator, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
+from pyg_diffrec.loader._checks import check_flags, check_rows
 from pyg_diffrec.loader.negative_sampling import NegativeMethod, NegativeSampler
-from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.typing import Device, OptTensor
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -24,6 +27,41 @@ class EdgeBatch(NamedTuple):
     positive: Tensor
     negative: Tensor
     weight: OptTensor = None
+
+    def to(self, device: Device, non_blocking: bool = False) -> 'EdgeBatch':
+        r"""Returns the batch on :obj:`device`."""
+
+        def move(part: Tensor) -> Tensor:
+            return part.to(device, non_blocking=non_blocking)
+
+        weight = None if self.weight is None else move(self.weight)
+        return EdgeBatch(
+            move(self.user), move(self.positive), move(self.negative), weight
+        )
+
+
+def _check_weight(weight: Any, rows: SparseRows, name: str) -> None:
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        got = weight.dtype if isinstance(weight, Tensor) else type(weight)
+        raise TypeError(
+            f"'weight' needs to be a floating point 'Tensor' in '{name}' (got '{got}')"
+        )
+    if weight.shape != (rows.nnz,):
+        raise ValueError(
+            f"'weight' needs shape [{rows.nnz}] in '{name}', one per interaction "
+            f'(got {list(weight.shape)})'
+        )
+    if weight.device != rows.device:
+        raise ValueError(
+            f"'weight' needs to be on device '{rows.device}' in '{name}', as the rows "
+            f"(got '{weight.device}')"
+        )
+    bad = (~weight.isfinite()).nonzero().view(-1)
+    if bad.numel() > 0:
+        raise ValueError(
+            f"'weight' needs to be finite in '{name}' (got {float(weight[bad[0]])} at "
+            f'position {int(bad[0])})'
+        )
 
 
 class _Batches(Sampler):
@@ -61,6 +99,10 @@ class EdgeLoader(DataLoader):
     r"""Loads batches of interactions with one negative item each, drawn anew
     whenever a batch is loaded.
 
+    Users who have interacted with every item (that can be drawn) tell a pairwise loss
+    nothing: there is no item to rank below the others. Their interactions are left out,
+    with a warning.
+
     Args:
         rows (SparseRows): The interaction rows of all users :math:`(U, I)`.
         batch_size (int, optional): The number of interactions per batch.
@@ -86,9 +128,14 @@ class EdgeLoader(DataLoader):
         their weights, if there are any
 
     Raises:
-        ValueError: If a user has interacted with every item, :obj:`method` is
-            unknown, :obj:`batch_size` is not positive, or there is not one weight
-            per interaction.
+        ValueError: If all users have interacted with every item, :obj:`method` is
+            unknown, :obj:`batch_size` is not positive, or there is not one finite
+            weight per interaction.
+        TypeError: If :obj:`rows` are no :class:`SparseRows`, or another argument is of
+            a wrong type.
+
+    Warns:
+        UserWarning: If interactions are left out.
     """
 
     def __init__(
@@ -102,36 +149,54 @@ class EdgeLoader(DataLoader):
         **kwargs: Any,
     ) -> None:
         name = self.__class__.__name__
-        if batch_size < 1:
-            raise ValueError(
-                f"'batch_size' needs to be positive in '{name}' (got {batch_size})"
-            )
-        if weight is not None and weight.shape != (rows.nnz,):
-            raise ValueError(
-                f"'weight' needs shape [{rows.nnz}] in '{name}', one per interaction "
-                f'(got {list(weight.shape)})'
-            )
+        check_rows(rows, name)
+        check_whole(name, batch_size=batch_size)
+        check_flags(name, shuffle=shuffle, drop_last=drop_last)
+        if weight is not None:
+            _check_weight(weight, rows, name)
+        self.sampler_of_negatives = NegativeSampler(rows, method)
         self.user = rows.row
         self.item = rows.col
         self.weight = weight
-        self.sampler_of_negatives = NegativeSampler(rows, method)
-        self.sampler_of_negatives.check(self.user)
+        self._leave_out(self.sampler_of_negatives.free[self.user] == 0)
         kwargs.pop('dataset', None)
         kwargs.pop('collate_fn', None)
-        generator = kwargs.get('generator')
+        num_edges, generator = self.user.numel(), kwargs.get('generator')
         super().__init__(
-            torch.arange(rows.nnz),  # type: ignore[arg-type]
+            torch.arange(num_edges),  # type: ignore[arg-type]
             batch_size=None,
-            sampler=_Batches(rows.nnz, batch_size, shuffle, drop_last, generator),
+            sampler=_Batches(num_edges, batch_size, shuffle, drop_last, generator),
             collate_fn=self._collate,  # type: ignore[arg-type]
             **kwargs,
         )
 
+    def _leave_out(self, full: Tensor) -> None:
+        if not bool(full.any()):
+            return
+        keep = (~full).nonzero().view(-1)
+        users, what = self.user[full].unique(), self.sampler_of_negatives.what
+        name = self.__class__.__name__
+        if keep.numel() == 0:
+            raise ValueError(
+                f'All users have interacted with {what}, so there is no negative to '
+                f"draw in '{name}': give it a graph with more items"
+            )
+        warnings.warn(
+            f"'{name}' leaves out the {int(full.sum())} interactions of "
+            f'{users.numel()} users, the first is {int(users[0])}, who have interacted '
+            f'with {what}: there is no negative to draw for them',
+            stacklevel=3,
+        )
+        self.user, self.item = self.user[keep], self.item[keep]
+        self.weight = None if self.weight is None else self.weight[keep]
+
     def _collate(self, index: Tensor) -> EdgeBatch:
+        index = index.to(self.user.device)
         user = self.user[index]
         # All workers hold the same copy of the loader's generator: with it they
         # would draw the same numbers, every epoch again.
         generator = self.generator if get_worker_info() is None else None
-        negative = self.sampler_of_negatives(user, generator)
+        # All users were looked at once: no check has to wait for the device here.
+        negative = self.sampler_of_negatives.draw(user, generator)
         weight = None if self.weight is None else self.weight[index]
         return EdgeBatch(user, self.item[index], negative, weight)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_diffrec.loader._checks import check_rows
 from pyg_diffrec.utils.sparse import SparseRows
 
 NegativeMethod = Literal['uniform', 'popularity']
@@ -35,9 +36,11 @@ class NegativeSampler:
         - **output:** one item per entry of :obj:`user` :math:`(B)`, int64
 
     Raises:
-        ValueError: If :obj:`method` is unknown, a user lies outside
-            :math:`[0, U)`, or has interacted with every item that can be drawn.
-        TypeError: If :obj:`user` is not int64.
+        ValueError: If :obj:`method` is unknown, an item comes twice in a row, a user
+            lies outside :math:`[0, U)`, or has interacted with every item that can be
+            drawn.
+        TypeError: If :obj:`history` are no :class:`SparseRows`, :obj:`user` is no int64
+            tensor, or :obj:`generator` no :class:`torch.Generator`.
     """
 
     def __init__(self, history: SparseRows, method: NegativeMethod = 'uniform') -> None:
@@ -46,6 +49,7 @@ class NegativeSampler:
                 f"'method' needs to be one of {list(get_args(NegativeMethod))} in "
                 f"'{self.__class__.__name__}' (got '{method}')"
             )
+        check_rows(history, self.__class__.__name__, 'history')
         num_items, rowptr = history.num_cols, history.rowptr
         self.method = method
         self.num_users = history.num_rows
@@ -59,7 +63,15 @@ class NegativeSampler:
         total = int(self.end[-1]) if num_items > 0 else 0
 
         row = history.row
-        col = (row * num_items + history.col).sort().values - row * num_items
+        key = (row * num_items + history.col).sort().values
+        twice = (key[1:] == key[:-1]).nonzero().view(-1)
+        if twice.numel() > 0:
+            user, item = divmod(int(key[twice[0]]), num_items)
+            raise ValueError(
+                f"'history' needs each item of a user once in "
+                f"'{self.__class__.__name__}' (got item {item} of user {user} twice)"
+            )
+        col = key - row * num_items
         # Positives before each entry, as mass and within its own user.
         before = F.pad(weight[col].cumsum(0), (1, 0))
         before_user = before[:-1] - before[rowptr[:-1]][row]
@@ -68,36 +80,59 @@ class NegativeSampler:
         self.stride = total + 1
         self.key = row * self.stride + gap
         self.before = before
+        #: How much mass is left to draw from for each user :math:`(U)`; where it is
+        #: zero there is no negative.
         self.free = total - (before[rowptr[1:]] - before[rowptr[:-1]])
+
+    @property
+    def what(self) -> str:
+        r"""What a user without a negative has interacted with, in words."""
+        some = ' of non-zero popularity' if self.method == 'popularity' else ''
+        return f'every item{some}'
 
     def check(self, user: Tensor) -> None:
         r"""Raises what drawing for :obj:`user` would raise, without drawing."""
-        if user.dtype != torch.long:
+        name = self.__class__.__name__
+        if not isinstance(user, Tensor) or user.dtype != torch.long:
+            got = user.dtype if isinstance(user, Tensor) else type(user)
             raise TypeError(
-                f"'user' needs to be a 'torch.long' tensor in "
-                f"'{self.__class__.__name__}' (got '{user.dtype}')"
+                f"'user' needs to be a 'torch.long' tensor in '{name}' (got '{got}')"
+            )
+        if user.device != self.free.device:
+            raise ValueError(
+                f"'user' needs to be on device '{self.free.device}' in '{name}', where "
+                f"the history is (got '{user.device}')"
             )
         bad = user[(user < 0) | (user >= self.num_users)]
         if bad.numel() > 0:
             raise ValueError(
-                f"'user' needs to lie in [0, {self.num_users}) in "
-                f"'{self.__class__.__name__}' (got {int(bad[0])})"
+                f"'user' needs to lie in [0, {self.num_users}) in '{name}' "
+                f'(got {int(bad[0])})'
             )
         full = user[self.free[user] == 0]
         if full.numel() > 0:
-            some = ' of non-zero popularity' if self.method == 'popularity' else ''
             raise ValueError(
-                f'User {int(full[0])} has interacted with every item{some}, so '
-                f'there is no negative to draw: leave the user out of training'
+                f'User {int(full[0])} has interacted with {self.what}, so there is no '
+                f"negative to draw: leave the user out, as 'EdgeLoader' does"
             )
 
     def __call__(
         self, user: Tensor, generator: Optional[torch.Generator] = None
     ) -> Tensor:
         self.check(user)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"'generator' needs to be a 'torch.Generator' in "
+                f"'{self.__class__.__name__}' (got '{type(generator)}')"
+            )
+        return self.draw(user, generator)
+
+    def draw(self, user: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
+        r"""Draws for users that :meth:`check` has passed, without looking again."""
+        device = user.device if generator is None else generator.device
         u = torch.rand(
-            user.shape, generator=generator, dtype=torch.double, device=user.device
-        )
+            user.shape, generator=generator, dtype=torch.double, device=device
+        ).to(user.device)
         # In float64, u * n rounds below n for all u < 1.
         point = (u * self.free[user]).long()
         # Skip the positives whose gap the point has reached or passed.
@@ -133,8 +168,10 @@ def sample_negatives(
         - **output:** items :math:`(B)`, int64
 
     Raises:
-        ValueError: If :obj:`method` is unknown, a user lies outside
-            :math:`[0, U)`, or has interacted with every item that can be drawn.
-        TypeError: If :obj:`user` is not int64.
+        ValueError: If :obj:`method` is unknown, an item comes twice in a row, a user
+            lies outside :math:`[0, U)`, or has interacted with every item that can be
+            drawn.
+        TypeError: If :obj:`history` are no :class:`SparseRows`, :obj:`user` is no int64
+            tensor, or :obj:`generator` no :class:`torch.Generator`.
     """
     return NegativeSampler(history, method)(user, generator)

@@ -3,7 +3,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from pyg_diffrec.loader._checks import check_flags, check_rows
 from pyg_diffrec.typing import RowBatch
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -21,7 +23,12 @@ class RowLoader(DataLoader):
 
     Yields:
         :class:`~pyg_diffrec.typing.RowBatch`: users :math:`(B)` and rows
-        :math:`(B, I)`
+        :math:`(B, I)`, both where :obj:`rows` are
+
+    Raises:
+        ValueError: If :obj:`batch_size` is not positive.
+        TypeError: If :obj:`rows` are no :class:`SparseRows`, or another argument is of
+            a wrong type.
     """
 
     def __init__(
@@ -31,6 +38,10 @@ class RowLoader(DataLoader):
         shuffle: bool = False,
         **kwargs: Any,
     ) -> None:
+        name = self.__class__.__name__
+        check_rows(rows, name)
+        check_whole(name, batch_size=batch_size)
+        check_flags(name, shuffle=shuffle)
         self.rows = rows
         kwargs.pop('dataset', None)
         kwargs.pop('collate_fn', None)
@@ -43,5 +54,5 @@ class RowLoader(DataLoader):
         )
 
     def _collate(self, users: list[int]) -> RowBatch:
-        user = torch.tensor(users)
+        user = torch.tensor(users, device=self.rows.device)
         return RowBatch(user, self.rows.index_select(user))

@@ -55,7 +55,7 @@ class Recommender(torch.nn.Module):
                 f"'num_items' needs to be positive in "
                 f"'{self.__class__.__name__}' (got {num_items})"
             )
-        self.num_items = num_items
+        self.num_items = int(num_items)
         #: The training interactions of the users known to the model.
         self.history: Optional[SparseRows] = None
 

@@ -4,7 +4,13 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.interactions import USER_ITEM, split_mask
-from pyg_diffrec.transforms._user_split import rounded_share
+from pyg_diffrec.data.schema import check_edges, check_unique, num_nodes
+from pyg_diffrec.transforms._select import entry_dims, take
+from pyg_diffrec.transforms._user_split import (
+    check_seed,
+    check_share,
+    rounded_share,
+)
 from pyg_diffrec.utils.sampling import sample_distinct
 
 
@@ -17,7 +23,8 @@ class AddRandomInteractions(BaseTransform):
     :math:`\lfloor n \cdot \mathrm{share} + 1/2 \rfloor` more, with items drawn
     uniformly from those that the user has in no split. Each stands in time right
     behind one of the user's training interactions, drawn uniformly, and takes over
-    its time and weight. Validation and test stay as they are.
+    its time, its weight, and whatever else has one entry per interaction. Validation
+    and test stay as they are.
 
     Sets :obj:`noise_mask` of the interactions, and keeps marks that are there.
 
@@ -27,23 +34,24 @@ class AddRandomInteractions(BaseTransform):
             changed. (default: :obj:`0`)
 
     Raises:
-        ValueError: If :obj:`share` is negative, the graph has no split, or a user
-            has too few unknown items.
+        ValueError: If :obj:`share` is negative, the graph has no split, its
+            interactions break the schema, or a user has too few unknown items.
+        TypeError: If :obj:`share` or :obj:`seed` is of another type.
     """
 
     def __init__(self, share: float, seed: int = 0) -> None:
-        if share < 0:
-            raise ValueError(
-                f"'share' needs to be non-negative in '{self.__class__.__name__}' "
-                f'(got {share})'
-            )
+        check_share(self.__class__.__name__, share=share)
+        check_seed(self.__class__.__name__, seed)
         self.share = share
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        store, train = data[USER_ITEM], split_mask(data, 'train')
-        num_users, num_items = data['user'].num_nodes, data['item'].num_nodes
-        user, item = store.edge_index
+        # Drawn on the CPU, so that a seed means the same items on every device.
+        train = split_mask(data, 'train').cpu()
+        check_unique(data)
+        num_users, num_items = num_nodes(data, 'user'), num_nodes(data, 'item')
+        store = data[USER_ITEM]
+        user, item = check_edges(data, USER_ITEM, check_range=False).cpu()
         num_edges = user.numel()
         num_train = torch.bincount(user[train], minlength=num_users)
         count = rounded_share(num_train, self.share)
@@ -74,17 +82,17 @@ class AddRandomInteractions(BaseTransform):
 
         source = torch.cat([torch.arange(num_edges), anchor])
         perm = source.argsort(stable=True)
-        edge_index = torch.cat(
-            [store.edge_index, torch.stack([new_user, new_item])], dim=1
+        edge_index = torch.stack(
+            [torch.cat([user, new_user]), torch.cat([item, new_item])]
         )
         noise = torch.arange(source.numel()) >= num_edges
         if 'noise_mask' in store:
-            noise[:num_edges] |= store.noise_mask
-        for key, value in list(store.items()):
-            if isinstance(value, torch.Tensor) and value.shape[:1] == (num_edges,):
-                store[key] = value[source[perm]]
-        store.edge_index = edge_index[:, perm]
-        store.noise_mask = noise[perm]
+            noise[:num_edges] |= store.noise_mask.cpu()
+        for key, dim in entry_dims(data, store, num_edges).items():
+            store[key] = take(store[key], source[perm], dim)
+        device = store.edge_index.device
+        store.edge_index = edge_index[:, perm].to(device)
+        store.noise_mask = noise[perm].to(device)
         return data
 
     def __repr__(self) -> str:

@@ -1,10 +1,10 @@
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_diffrec.data.schema import USER_USER
+from pyg_diffrec.data.schema import USER_USER, check_edges, num_nodes
+from pyg_diffrec.transforms._select import entry_dims, take
 from pyg_diffrec.utils.sampling import first_occurrences
 
 
@@ -24,7 +24,7 @@ class CleanSocialEdges(BaseTransform):
             has none. (default: :obj:`False`)
 
     Raises:
-        ValueError: If the graph has no ties.
+        ValueError: If the graph has no ties, or does not say how many users it has.
     """
 
     def __init__(self, undirected: bool = False) -> None:
@@ -36,8 +36,8 @@ class CleanSocialEdges(BaseTransform):
                 f'The graph has no {USER_USER} relation for '
                 f"'{self.__class__.__name__}' (it has {data.edge_types})"
             )
-        store, num_users = data[USER_USER], data['user'].num_nodes
-        edge_index, num_edges = store.edge_index, store.edge_index.size(1)
+        edge_index = check_edges(data, USER_USER, check_range=False)
+        num_users, num_edges = num_nodes(data, 'user'), edge_index.size(1)
         known = ((edge_index >= 0) & (edge_index < num_users)).all(0)
         index = (known & (edge_index[0] != edge_index[1])).nonzero().view(-1)
         edge_index = edge_index[:, index]
@@ -45,10 +45,9 @@ class CleanSocialEdges(BaseTransform):
             edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
             index = index.repeat(2)
         first = first_occurrences(edge_index[0] * num_users + edge_index[1])
-        for key, value in list(store.items()):
-            if isinstance(value, Tensor) and value.shape[:1] == (num_edges,):
-                store[key] = value[index[first]]
-        # Last, because two ties make 'edge_index' look like one entry per tie.
+        store = data[USER_USER]
+        for key, dim in entry_dims(data, store, num_edges).items():
+            store[key] = take(store[key], index[first], dim)
         store.edge_index = edge_index[:, first]
         return data
 

@@ -4,15 +4,15 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_diffrec.data.interactions import USER_ITEM
-from pyg_diffrec.utils.checks import check_positive
+from pyg_diffrec.data.schema import check_edges, check_interactions, num_nodes
+from pyg_diffrec.transforms._select import entry_dims, take
+from pyg_diffrec.utils.checks import check_whole
 
 
 def _select_nodes(data: HeteroData, node_type: str, keep: Tensor) -> None:
     store, index = data[node_type], keep.nonzero().view(-1)
-    for key, value in list(store.items()):
-        if isinstance(value, Tensor) and value.shape[:1] == keep.shape:
-            store[key] = value[index]
+    for key, dim in entry_dims(data, store, keep.numel()).items():
+        store[key] = take(store[key], index, dim)
     if 'n_id' not in store:
         store.n_id = index
     store.num_nodes = index.numel()
@@ -21,19 +21,18 @@ def _select_nodes(data: HeteroData, node_type: str, keep: Tensor) -> None:
 def _select_edges(
     data: HeteroData, edge_type: tuple[str, str, str], keep: dict[str, Tensor]
 ) -> None:
-    store = data[edge_type]
-    edge_index, num_edges = store.edge_index, store.edge_index.size(1)
+    store, edge_index = data[edge_type], check_edges(data, edge_type)
+    num_edges = edge_index.size(1)
     mask = torch.ones(num_edges, dtype=torch.bool, device=edge_index.device)
     rows = list(edge_index)
     for i, node_type in enumerate((edge_type[0], edge_type[2])):
         if node_type in keep:
             mask &= keep[node_type][edge_index[i]]
             rows[i] = (keep[node_type].cumsum(0) - 1)[edge_index[i]]
-    for key, value in list(store.items()):
-        if isinstance(value, Tensor) and value.shape[:1] == mask.shape:
-            store[key] = value[mask]
-    # Last, because two edges make 'edge_index' look like one entry per edge.
-    store.edge_index = torch.stack(rows)[:, mask]
+    index = mask.nonzero().view(-1)
+    for key, dim in entry_dims(data, store, num_edges).items():
+        store[key] = take(store[key], index, dim)
+    store.edge_index = torch.stack(rows)[:, index]
 
 
 @functional_transform('interaction_k_core')
@@ -49,25 +48,27 @@ class KCore(BaseTransform):
 
     The nodes that stay are numbered anew in their old order, and :obj:`n_id`
     holds their numbers in the original graph. Whatever has one entry per user,
-    item or edge comes along: features, times, weights, masks. Edges of other
-    relations stay if both their ends do.
+    item or edge comes along, in tensors, arrays or lists: features, titles, times,
+    weights, masks. Edges of other relations stay if both their ends do.
 
     Args:
         k_user (int): The least number of interactions of a user.
         k_item (int): The least number of interactions of an item.
 
     Raises:
-        ValueError: If a bound is not positive, or no interaction is left.
+        ValueError: If a bound is not positive, the interactions break the schema, or
+            none is left.
+        TypeError: If a bound is no whole number.
     """
 
     def __init__(self, k_user: int, k_item: int) -> None:
-        check_positive(self.__class__.__name__, k_user=k_user, k_item=k_item)
+        check_whole(self.__class__.__name__, k_user=k_user, k_item=k_item)
         self.k_user = k_user
         self.k_item = k_item
 
     def forward(self, data: HeteroData) -> HeteroData:
-        row, col = data[USER_ITEM].edge_index
-        num_users, num_items = data['user'].num_nodes, data['item'].num_nodes
+        row, col = check_interactions(data)
+        num_users, num_items = num_nodes(data, 'user'), num_nodes(data, 'item')
         while True:
             keep_user = torch.bincount(row, minlength=num_users) >= self.k_user
             keep_item = torch.bincount(col, minlength=num_items) >= self.k_item

@@ -3,9 +3,10 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.data.schema import check_interactions
 from pyg_diffrec.transforms._user_split import (
     check_ratios,
+    check_seed,
     num_interactions,
     position_in_row,
     set_masks,
@@ -36,19 +37,22 @@ class RandomSplit(BaseTransform):
             neither read nor changed. (default: :obj:`0`)
 
     Raises:
-        ValueError: If a ratio is negative or their sum is not below one.
+        ValueError: If a ratio is negative, their sum is not below one, or the
+            interactions break the schema.
+        TypeError: If an argument is of another type.
     """
 
     def __init__(
         self, val_ratio: float = 0.1, test_ratio: float = 0.2, seed: int = 0
     ) -> None:
         check_ratios(val_ratio, test_ratio, self.__class__.__name__)
+        check_seed(self.__class__.__name__, seed)
         self.val_ratio = val_ratio
         self.test_ratio = test_ratio
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        user = data[USER_ITEM].edge_index[0]
+        user = check_interactions(data)[0]
         generator = torch.Generator().manual_seed(self.seed)
         # Drawn on the CPU, so that a seed means the same split on every device.
         order = torch.randperm(user.numel(), generator=generator).to(user.device)

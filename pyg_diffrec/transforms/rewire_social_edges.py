@@ -4,9 +4,19 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_diffrec.data.schema import USER_USER, check_ties
+from pyg_diffrec.data.schema import (
+    USER_USER,
+    check_edges,
+    check_mask,
+    check_ties,
+    num_nodes,
+)
 from pyg_diffrec.data.social import find_opposites
-from pyg_diffrec.transforms._user_split import rounded_share
+from pyg_diffrec.transforms._user_split import (
+    check_seed,
+    check_share,
+    rounded_share,
+)
 from pyg_diffrec.utils.sampling import sample_distinct
 
 
@@ -35,25 +45,26 @@ class RewireSocialEdges(BaseTransform):
     Raises:
         ValueError: If :obj:`ratio` is not in :math:`[0, 1]`, the graph has no ties
             or such that break the schema, or too few pairs of users are no tie.
+        TypeError: If :obj:`ratio` or :obj:`seed` is of another type.
     """
 
     def __init__(self, ratio: float, seed: int = 0) -> None:
-        if not 0 <= ratio <= 1:
-            raise ValueError(
-                f"'ratio' needs to be in [0, 1] in '{self.__class__.__name__}' "
-                f'(got {ratio})'
-            )
+        check_share(self.__class__.__name__, most=1, ratio=ratio)
+        check_seed(self.__class__.__name__, seed)
         self.ratio = ratio
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
+        num_users = num_nodes(data, 'user')
         check_ties(data)
-        store, num_users = data[USER_USER], data['user'].num_nodes
-        edge_index = store.edge_index.clone()
+        store = data[USER_USER]
+        device = store.edge_index.device
+        # Drawn on the CPU, so that a seed means the same ties on every device.
+        edge_index = check_edges(data, USER_USER, check_range=False).cpu().clone()
         row, col = edge_index
         fake_mask = torch.zeros_like(row, dtype=torch.bool)
         if 'fake_mask' in store:
-            fake_mask |= store.fake_mask
+            fake_mask |= check_mask(store, 'fake_mask', store.edge_index, 'tie').cpu()
 
         opposite = find_opposites(edge_index, num_users)
         undirected = bool((opposite >= 0).all())
@@ -79,8 +90,8 @@ class RewireSocialEdges(BaseTransform):
         if undirected:
             edge_index[:, opposite[place]] = fake.flip(0)
             fake_mask[opposite[place]] = True
-        store.edge_index = edge_index
-        store.fake_mask = fake_mask
+        store.edge_index = edge_index.to(device)
+        store.fake_mask = fake_mask.to(device)
         return data
 
     def _draw(

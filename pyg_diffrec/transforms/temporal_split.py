@@ -5,7 +5,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.data.schema import USER_ITEM, check_interactions
+from pyg_diffrec.data.temporal import check_stored_order
 from pyg_diffrec.transforms._user_split import (
     check_ratios,
     num_interactions,
@@ -13,6 +14,7 @@ from pyg_diffrec.transforms._user_split import (
     set_masks,
     split_by_ratio,
 )
+from pyg_diffrec.utils.checks import check_whole
 
 
 @functional_transform('temporal_interaction_split')
@@ -25,6 +27,11 @@ class TemporalSplit(BaseTransform):
     stored order, and the stored order otherwise. It is an order within a user:
     a test interaction of one user may be older than a training interaction of
     another.
+
+    Without :obj:`time`, interactions that are stored by item number are refused, as
+    :obj:`coalesce`, :obj:`unique` and sparse matrices leave them: their last would be
+    those with the highest numbers. Set :obj:`data.time_ordered = True` where the
+    stored order is that of time all the same.
 
     - **By ratio:** a user with :math:`n` interactions gives the last
       :math:`\lfloor n r + 1/2 \rfloor` of them to test, those before, by the same
@@ -47,8 +54,10 @@ class TemporalSplit(BaseTransform):
             (default: :obj:`None`)
 
     Raises:
-        ValueError: If a ratio is negative, their sum is not below one, or
-            :obj:`leave_last` is not positive.
+        ValueError: If a ratio is negative, their sum is not below one,
+            :obj:`leave_last` is not positive, the interactions break the schema, or
+            they have no :obj:`time` and are stored by item number.
+        TypeError: If an argument is of another type.
     """
 
     def __init__(
@@ -58,21 +67,18 @@ class TemporalSplit(BaseTransform):
         leave_last: Optional[int] = None,
     ) -> None:
         check_ratios(val_ratio, test_ratio, self.__class__.__name__)
-        if leave_last is not None and leave_last < 1:
-            raise ValueError(
-                f"'leave_last' needs to be positive in '{self.__class__.__name__}' "
-                f'(got {leave_last})'
-            )
+        if leave_last is not None:
+            check_whole(self.__class__.__name__, leave_last=leave_last)
         self.val_ratio = val_ratio
         self.test_ratio = test_ratio
         self.leave_last = leave_last
 
     def forward(self, data: HeteroData) -> HeteroData:
-        store = data[USER_ITEM]
-        user = store.edge_index[0]
+        user, store = check_interactions(data)[0], data[USER_ITEM]
         if 'time' in store:
             order = store.time.argsort(stable=True)
         else:
+            check_stored_order(data, self.__class__.__name__)
             order = torch.arange(user.numel(), device=user.device)
 
         count = num_interactions(data)

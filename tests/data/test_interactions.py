@@ -68,3 +68,10 @@ def test_split_mask_asks_for_a_split(data):
 def test_history_mask_lists_the_histories(data):
     with pytest.raises(ValueError, match=r"\['train', 'train\+val'\] \(got 'all'\)"):
         history_mask(data, 'all')
+
+
+@pytest.mark.parametrize('split', ['tset', 'train_mask', 3, None])
+def test_other_splits_are_refused(data, split):
+    for read in (split_mask, target_rows):
+        with pytest.raises(ValueError, match=r"'split' needs to be one of \['train', "):
+            read(data, split)

@@ -6,6 +6,7 @@ import torch
 from torch_geometric.data import Data, HeteroData
 
 from pyg_diffrec.data import USER_ITEM, validate
+from pyg_diffrec.data.schema import has_repeats
 
 
 @pytest.fixture
@@ -238,3 +239,14 @@ def test_validate_asks_for_opposites_of_ties_if_told_to(data):
     match = r'1 ties in one .* user 2 to user 0 at position 1: .*\(undirected=True\)'
     with pytest.raises(ValueError, match=match):
         validate(data, undirected_ties=True)
+
+
+@pytest.mark.parametrize('shift', [0, 2**31 - 5, 2**31 - 1, 2**40])
+def test_repeats_are_found_whatever_the_size_of_keys(shift):
+    key = torch.tensor([4, 1, 3, 0, 2]) + shift
+    assert not has_repeats(key)
+    assert not has_repeats(key.sort().values)
+    assert not has_repeats(key[:0])
+    assert has_repeats(torch.cat([key, key[2:3]]))
+    # Equal in their last 32 bits only.
+    assert not has_repeats(torch.cat([key + 2**32, key]))

@@ -103,3 +103,20 @@ def test_bad_arguments_are_named(tmp_path):
         read_ties(path, [1, 2, '1'])
     with pytest.raises(ValueError, match=r"'users' needs .*got shape \[0\]"):
         read_ties(path, [])
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'error', 'match'),
+    [
+        ({'skip_rows': -1}, ValueError, "'skip_rows' needs to be at least 0"),
+        ({'skip_rows': 1.0}, TypeError, "'skip_rows' needs to be a whole number"),
+        ({'delimiter': 3}, TypeError, "'delimiter' needs to be a string"),
+        ({'delimiter': ''}, TypeError, "'delimiter' needs to be a string"),
+        ({'undirected': 'no'}, TypeError, "'undirected' needs to be a 'bool'"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(tmp_path, kwargs, error, match):
+    path = tmp_path / 'trust.txt'
+    path.write_text('a b\n')
+    with pytest.raises(error, match=match):
+        read_ties(path, ['a', 'b'], **kwargs)

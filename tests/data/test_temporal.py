@@ -3,13 +3,16 @@ import torch
 from toy import given_data, toy_data
 
 from pyg_diffrec.data import (
+    USER_ITEM,
     ExponentialTemporalWeight,
     HyperbolicTemporalWeight,
     LinearTemporalWeight,
+    check_time_order,
     is_time_ordered,
     resolve_temporal,
 )
-from pyg_diffrec.transforms import RandomSplit
+from pyg_diffrec.data.temporal import is_item_ordered
+from pyg_diffrec.transforms import RandomSplit, TemporalSplit
 from pyg_diffrec.utils import SparseRows
 
 
@@ -100,3 +103,62 @@ def test_time_order_is_known_from_time_split_or_source():
     assert is_time_ordered(data)
     assert is_time_ordered(toy_data())
     assert is_time_ordered(RandomSplit()(toy_data()))  # It still has its time.
+
+
+def test_a_split_along_time_does_not_outlive_its_order():
+    data = toy_data(300, 120, interactions_per_user=30)
+    del data[USER_ITEM].time
+    data = TemporalSplit()(data)
+    assert is_time_ordered(data)
+    check_time_order(data, 'linear', 'Model')
+    data = data.coalesce()  # Sorts by user and item, and the masks with them.
+    assert data.split_order == ('train', 'val', 'test')
+    assert is_item_ordered(data)
+    assert not is_time_ordered(data)
+    with pytest.raises(ValueError, match=r"'Model' need .*'data.time_ordered = True'"):
+        check_time_order(data, 'linear', 'Model')
+    check_time_order(data, None, 'Model')
+    data.time_ordered = True
+    check_time_order(data, 'linear', 'Model')
+
+
+def test_an_order_that_is_none_of_time_may_be_stated():
+    data = given_data([[0, 1]], [[2]], [[3]], 4)
+    data.split_order, data.time_ordered = ('train', 'val', 'test'), False
+    assert not is_time_ordered(data)
+
+
+@pytest.mark.parametrize(
+    ('temporal', 'error', 'match'),
+    [
+        ({'form': 'linear', 'w_min': '0.1'}, TypeError, "'w_min' needs to be a number"),
+        ({'form': 'linear', 'w_max': True}, TypeError, "'w_max' needs to be a number"),
+        (
+            {'form': 'linear', 'w_max': float('inf')},
+            ValueError,
+            r"'w_max' need.* inf\)",
+        ),
+        ({'form': 'hyperbolic', 'h': 'two'}, TypeError, "'h' needs to be a number in"),
+        (
+            {'form': 'hyperbolic', 'h': float('nan')},
+            ValueError,
+            "'h' needs to be ",
+        ),
+        ({'form': 'exponential', 'half_life': True}, TypeError, "'half_life' needs to"),
+        ({'form': 'linear', 'rescale': 'no'}, TypeError, "'rescale' needs .*'no'"),
+        ({'form': ['linear']}, ValueError, 'temporal form'),
+        (
+            {'form': 'linear', 'half_live': 1.0},
+            TypeError,
+            "argument of temporal form 'linear' 'half_live'",
+        ),
+        (
+            {'form': 'exponential', 'halflife': 1.0},
+            TypeError,
+            "Did you mean 'half_life'",
+        ),
+    ],
+)
+def test_bad_descriptions_are_refused(temporal, error, match):
+    with pytest.raises(error, match=match):
+        resolve_temporal(temporal)

@@ -14,6 +14,7 @@ from pyg_diffrec.data import USER_ITEM
 from pyg_diffrec.datasets import MultiModalDataset
 from pyg_diffrec.datasets import raw as raw_module
 from pyg_diffrec.testing import check_dataset
+from pyg_diffrec.transforms import TemporalSplit
 
 MATRICES = ['trnMat.pkl', 'valMat.pkl', 'tstMat.pkl']
 IMAGE = np.array([[0.5, -2], [65504, 0], [0.1, 1], [6e-8, 3]], dtype=np.float16)
@@ -80,6 +81,8 @@ def test_splits_and_features_are_those_of_the_files(tmp_path, raw, name):
         assert np.array_equal(x.numpy(), expected.astype(np.float32))
     assert (data.name, data.roles) == (name, 'published')
     assert not hasattr(data, 'split_order')
+    with pytest.raises(ValueError, match='time_ordered=False'):
+        TemporalSplit()(data)
     assert repr(dataset) == f"MultiModalDataset('{name}', modalities=None)"
 
 

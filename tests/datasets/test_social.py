@@ -15,6 +15,7 @@ from pyg_diffrec.data.schema import USER_USER, validate
 from pyg_diffrec.datasets import raw as raw_module
 from pyg_diffrec.datasets.social import SocialDataset
 from pyg_diffrec.testing import check_dataset
+from pyg_diffrec.transforms import TemporalSplit
 from pyg_diffrec.transforms.clean_social_edges import CleanSocialEdges
 
 
@@ -69,6 +70,8 @@ def test_splits_and_ties_are_those_of_the_file(tmp_path, raw, name):
     assert data[USER_USER].edge_index.tolist() == [[0, 1, 2], [1, 0, 0]]
     assert (data.name, data.roles) == (name, 'published')
     assert not hasattr(data, 'split_order')
+    with pytest.raises(ValueError, match='time_ordered=False'):
+        TemporalSplit()(data)
     assert repr(dataset) == f"SocialDataset('{name}')"
 
 

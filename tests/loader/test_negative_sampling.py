@@ -103,3 +103,22 @@ def test_repr_and_empty_batch():
     sampler = NegativeSampler(build(LISTS, 6), 'popularity')
     assert repr(sampler) == "NegativeSampler(4, method='popularity')"
     assert sampler(torch.empty(0, dtype=torch.long)).shape == (0,)
+
+
+def test_refuses_users_and_generators_of_other_types():
+    history = build(LISTS, 6)
+    for user in ([0], 0, torch.tensor([0]).int(), torch.tensor([True])):
+        with pytest.raises(TypeError, match="'user' needs to be a 'torch.long' tensor"):
+            sample_negatives(user, history)
+    with pytest.raises(TypeError, match="'generator' needs to be a 'torch.Generator'"):
+        sample_negatives(torch.tensor([0]), history, generator=3)
+    with pytest.raises(ValueError, match="'user' needs to be on device 'cpu' .*'meta'"):
+        sample_negatives(torch.tensor([0], device='meta'), history)
+    with pytest.raises(TypeError, match="'history' needs to be a 'SparseRows'"):
+        sample_negatives(torch.tensor([0]), history.to_dense())
+
+
+def test_a_history_with_repeats_is_refused():
+    # Counted twice, item 1 would shift draws onto positives.
+    with pytest.raises(ValueError, match='once in .*got item 1 of user 2 twice'):
+        NegativeSampler(build([[0], [], [1, 3, 1]], 6))

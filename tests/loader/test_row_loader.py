@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from pyg_diffrec.loader import RowLoader
+from pyg_diffrec.typing import RowBatch
 from pyg_diffrec.utils import SparseRows
 
 
@@ -42,3 +44,26 @@ def test_fabric_moves_a_batch_with_its_sparse_rows():
     assert type(moved) is type(batch)
     assert {moved.user.device.type, moved.rows.device.type} == {'meta'}
     assert moved.rows.value.device.type == moved.rows.rowptr.device.type == 'meta'
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'error', 'match'),
+    [
+        ({'batch_size': 0}, ValueError, r"'batch_size' needs to be .*\(got 0\)"),
+        ({'batch_size': 2.0}, TypeError, "'batch_size' needs to be a whole number"),
+        ({'shuffle': 1}, TypeError, "'shuffle' needs to be true or false in"),
+    ],
+)
+def test_bad_arguments_are_refused(kwargs, error, match):
+    with pytest.raises(error, match=match):
+        RowLoader(build(), **kwargs)
+
+
+def test_batches_move_with_all_their_parts():
+    batch = next(iter(RowLoader(build(), batch_size=3)))
+    moved = batch.to('meta', non_blocking=True)
+    assert isinstance(moved, RowBatch)
+    parts = (moved.user, moved.rows.rowptr, moved.rows.col, moved.rows.value)
+    assert {part.device.type for part in parts} == {'meta'}
+    assert moved.rows.shape == batch.rows.shape
+    assert torch.equal(batch.to('cpu').rows.to_dense(), batch.rows.to_dense())

@@ -321,5 +321,6 @@ def test_errors(cls):
     model.fit_history(
         SparseRows(torch.tensor([0, 4, 5]), torch.tensor([0, 1, 2, 3, 0]), num_cols=4)
     )
-    with pytest.raises(ValueError, match='User 0 has interacted with every item'):
-        model.phases()
+    with pytest.warns(UserWarning, match='4 interactions of 1 users, the first is 0'):
+        loader = model.phases()[0].loader
+    assert [batch.user.tolist() for batch in loader] == [[1]]

@@ -51,7 +51,7 @@ def test_earlier_marks_stay():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="'share' needs to be non-negative"):
+    with pytest.raises(ValueError, match="'share' must not be negative"):
         AddRandomInteractions(-0.1)
     data = given_data([[0, 1, 2]], [[3]], [[4]], 6)
     with pytest.raises(ValueError, match='User 0 has 5 of 6 items and cannot get 2'):
@@ -60,3 +60,17 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="no 'train_mask'"):
         AddRandomInteractions(0.5)(data)
     assert str(AddRandomInteractions(0.5)) == 'AddRandomInteractions(0.5, seed=0)'
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'error', 'match'),
+    [
+        ({'share': float('nan')}, ValueError, "'share' must not be negative"),
+        ({'share': float('inf')}, ValueError, "'share' needs to be finite"),
+        ({'share': True}, TypeError, "'share' needs to be a number in 'AddRandom"),
+        ({'share': 0.1, 'seed': 0.5}, TypeError, "'seed' needs to be a whole number"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(kwargs, error, match):
+    with pytest.raises(error, match=match):
+        AddRandomInteractions(**kwargs)

@@ -118,3 +118,21 @@ def test_k_core_then_split(data):
     data = validate(TemporalSplit(leave_last=1)(KCore(1, 1)(data)))
     assert repr(KCore(1, 2)) == 'KCore(k_user=1, k_item=2)'
     assert int(data[USER_ITEM].train_mask.sum()) == 8
+
+
+def test_k_core_checks_the_relations_it_selects_from(data):
+    del data['tag'].num_nodes  # Which nobody needs.
+    expected = KCore(2, 2)(data)['item', 'has', 'tag'].edge_index
+    assert expected.tolist() == [[1], [4]]
+    data['item', 'has', 'tag'].edge_index[0, 0] = 4
+    with pytest.raises(ValueError, match=r"'has', 'tag'\) names item 4 at position 0"):
+        KCore(2, 2)(data)
+    data['item', 'has', 'tag'].edge_index = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"'has', 'tag'\) needs to be 'torch.long'"):
+        KCore(2, 2)(data)
+
+
+@pytest.mark.parametrize('k', [1.5, True, '2'])
+def test_k_core_refuses_bounds_that_are_no_whole_numbers(k):
+    with pytest.raises(TypeError, match="'k_item' needs to be a whole number in 'KCo"):
+        KCore(2, k)

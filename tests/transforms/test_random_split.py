@@ -77,3 +77,22 @@ def test_random_split_repr():
     assert repr(RandomSplit(seed=2)) == (
         'RandomSplit(val_ratio=0.1, test_ratio=0.2, seed=2)'
     )
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'error', 'match'),
+    [
+        ({'val_ratio': '0.1'}, TypeError, "'val_ratio' needs to be a number in"),
+        (
+            {'test_ratio': float('nan')},
+            ValueError,
+            "'test_ratio' need.* in 'RandomSplit'",
+        ),
+        ({'seed': 1.0}, TypeError, "'seed' needs to be a whole number in"),
+        ({'seed': None}, TypeError, "'seed' needs to be a whole number in"),
+        ({'seed': 2**64}, ValueError, "'seed' needs to be below"),
+    ],
+)
+def test_random_split_refuses_arguments_of_other_types(kwargs, error, match):
+    with pytest.raises(error, match=match):
+        RandomSplit(**kwargs)

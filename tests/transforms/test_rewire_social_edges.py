@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from toy import given_data, toy_data
 
 from pyg_diffrec.data.schema import USER_USER, validate
@@ -134,3 +135,21 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"no \('user', 'trusts', 'user'\) relation"):
         RewireSocialEdges(0.5)(data)
     assert str(RewireSocialEdges(0.5)) == 'RewireSocialEdges(0.5, seed=0)'
+
+
+def test_arguments_of_other_types_are_refused():
+    with pytest.raises(TypeError, match="'ratio' needs to be a number in 'RewireSoc"):
+        RewireSocialEdges('0.5')
+    with pytest.raises(TypeError, match="'seed' needs to be a whole number in 'Rewire"):
+        RewireSocialEdges(0.5, seed=True)
+
+
+def test_an_edge_index_of_pyg_does_not_claim_an_order_that_is_gone():
+    data = toy_data(num_social=6)
+    expected = RewireSocialEdges(0.5)(data)[USER_USER].edge_index
+    old = data[USER_USER].edge_index
+    old = EdgeIndex(old, sparse_size=(60, 60)).sort_by('row')[0]
+    data[USER_USER].edge_index = old
+    store = RewireSocialEdges(0.5)(data)[USER_USER]
+    assert type(store.edge_index) is torch.Tensor
+    assert store.edge_index.shape == expected.shape
