@@ -44,6 +44,22 @@ def parse_metric(metric: str) -> tuple[str, int]:
     return name, int(k)
 
 
+def higher_is_better(metric: str) -> Optional[bool]:
+    r"""Whether more of a metric is better: :obj:`True` for those of
+    :obj:`USER_METRICS`, and :obj:`None` for those of :obj:`LIST_METRICS`, which tell
+    lists apart but not good ones from bad ones (random lists cover the most items,
+    are the most personal and the least popular). No metric here is better for being
+    lower.
+
+    Args:
+        metric (str): The metric, *e.g.* :obj:`'Recall@20'`.
+
+    Raises:
+        ValueError: If the metric is unknown or has no list length.
+    """
+    return True if parse_metric(metric)[0] in USER_METRICS else None
+
+
 def _build(metrics: Sequence[str], data: HeteroData) -> LinkPredMetricCollection:
     out = {}
     for metric in metrics:

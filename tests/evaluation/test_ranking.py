@@ -9,6 +9,7 @@ from pyg_diffrec.evaluation import (
     METRICS,
     Protocol,
     evaluate,
+    higher_is_better,
     measure,
     measure_groups,
     rank,
@@ -197,6 +198,15 @@ def test_history_and_seen_items_by_split():
         assert model.fed == [fed]
         assert lists[0].tolist()[: len(items)] == items
         assert users.tolist() == [0]
+
+
+def test_only_metrics_of_hits_have_a_direction():
+    directions = {name: higher_is_better(f'{name}@5') for name in METRICS}
+    none = {name for name, direction in directions.items() if direction is None}
+    assert none == {'Coverage', 'Personalization', 'AveragePopularity'}
+    assert set(directions.values()) == {True, None}
+    with pytest.raises(ValueError, match="Did you mean 'NDCG'"):
+        higher_is_better('ndcg@5')
 
 
 def test_bad_metrics_and_splits_are_refused():
