@@ -1,15 +1,13 @@
-from pyg_diffrec.evaluation.protocol import Protocol
-from pyg_diffrec.evaluation.ranking import (
+from pyg_diffrec.evaluation.measuring import measure, measure_groups
+from pyg_diffrec.evaluation.metrics import (
     LIST_METRICS,
     METRICS,
     USER_METRICS,
-    evaluate,
     higher_is_better,
-    measure,
-    measure_groups,
     parse_metric,
-    rank,
 )
+from pyg_diffrec.evaluation.protocol import Protocol
+from pyg_diffrec.evaluation.ranking import evaluate, rank
 
 __all__ = [
     'LIST_METRICS',
