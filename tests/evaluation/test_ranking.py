@@ -308,6 +308,26 @@ def test_every_part_of_a_model_gets_its_mode_back(training, fails):
     assert [module.training for module in model.modules()] == modes
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('graph', ['cpu', 'cuda'])
+@pytest.mark.parametrize('model', ['cpu', 'cuda'])
+def test_graph_and_model_may_be_on_different_devices(graph, model):
+    data, given = toy_data(), Given(torch.rand(60, 40))
+    given.register_buffer('scores', given.__dict__.pop('scores'))
+    metrics = [f'{name}@10' for name in METRICS]
+    protocol = Protocol(empty_users='zero')
+    expected = evaluate(given, data, 'test', metrics, protocol)
+    data, given = data.to(graph), given.to(model)
+    assert evaluate(given, data, 'test', metrics, protocol) == expected
+    users, items = rank(given, data, 'test', 10, protocol)
+    assert users.is_cpu
+    assert items.is_cpu
+    for device in ('cpu', 'cuda'):
+        lists = items.to(device), users.to(device), data, 'test', metrics
+        assert measure(*lists, protocol) == expected
+        assert measure_groups(*lists, [], protocol)[0].items() >= expected.items()
+
+
 def test_bad_requests_are_refused():
     data, model = toy_data(), Given(torch.rand(60, 40))
     for split in ('train', 'tests', None, 1):
