@@ -5,6 +5,7 @@ from pyg_diffrec.evaluation.metrics import (
     USER_METRICS,
     higher_is_better,
     parse_metric,
+    parse_metrics,
 )
 from pyg_diffrec.evaluation.protocol import Protocol
 from pyg_diffrec.evaluation.ranking import evaluate, rank
@@ -19,5 +20,6 @@ __all__ = [
     'measure',
     'measure_groups',
     'parse_metric',
+    'parse_metrics',
     'rank',
 ]

@@ -34,9 +34,10 @@ def rank(
     Args:
         model (Any): Any object with :obj:`score(users, history)`, which gives scores
             :math:`(B, I)`, a tensor or a value with :obj:`shape` and
-            :obj:`blocks(size)`. A :class:`torch.nn.Module` is asked on its device and
-            in evaluation mode, and is back in its mode afterwards; another object on
-            its :obj:`device`, if it has one, or the CPU.
+            :obj:`blocks(size)`. A :class:`torch.nn.Module`, or what hands on its
+            methods, is asked on its device and in evaluation mode, and is back in its
+            mode afterwards; another object on its :obj:`device`, if it has one, or
+            the CPU.
         data (HeteroData): A graph with a split.
         split (str): :obj:`'val'` or :obj:`'test'`.
         k (int): The length of a list.
@@ -139,7 +140,7 @@ def _rank(
 def _evaluation_mode(model: Any) -> Iterator[None]:
     r"""Puts a module into evaluation mode, and each of its parts back into its own
     afterwards, whatever happens."""
-    if not isinstance(model, torch.nn.Module):
+    if not _is_module(model):
         yield
         return
     modes = [(module, module.training) for module in model.modules()]
@@ -152,8 +153,14 @@ def _evaluation_mode(model: Any) -> Iterator[None]:
             module.training = mode
 
 
+def _is_module(model: Any) -> bool:
+    # Or what wraps one and hands on its methods.
+    names = ('parameters', 'buffers', 'modules', 'eval', 'train')
+    return all(callable(getattr(model, name, None)) for name in names)
+
+
 def _device_of(model: Any) -> torch.device:
-    if isinstance(model, torch.nn.Module):
+    if _is_module(model):
         for tensor in [*model.parameters(), *model.buffers()]:
             return tensor.device
     device = getattr(model, 'device', None)

@@ -4,11 +4,15 @@ import pytest
 import torch
 from torch_geometric import metrics as pyg_metrics
 
-from pyg_diffrec.evaluation import METRICS, higher_is_better, parse_metric
+from pyg_diffrec.evaluation import (
+    METRICS,
+    higher_is_better,
+    parse_metric,
+    parse_metrics,
+)
 from pyg_diffrec.evaluation.metrics import (
     average_popularity,
     coverage,
-    parse_metrics,
     personalization,
 )
 

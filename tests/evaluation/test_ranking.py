@@ -308,6 +308,24 @@ def test_every_part_of_a_model_gets_its_mode_back(training, fails):
     assert [module.training for module in model.modules()] == modes
 
 
+def test_what_wraps_a_module_is_put_into_evaluation_mode():
+    class Wrapper:
+        def __init__(self, model):
+            self.model = model
+
+        def __getattr__(self, name):
+            return getattr(self.model, name)
+
+    class Asked(Given):
+        def score(self, users, history):
+            assert not self.training
+            return super().score(users, history)
+
+    data, model = toy_data(), Asked(torch.rand(60, 40)).train()
+    assert evaluate(Wrapper(model), data, 'val') == evaluate(model, data, 'val')
+    assert model.training
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('graph', ['cpu', 'cuda'])
 @pytest.mark.parametrize('model', ['cpu', 'cuda'])
