@@ -219,7 +219,8 @@ def _check_lists(
             f"'items' need to lie in [0, {num_items}), or be -1, in '{name}' (got "
             f'{int(items[row, place])} in list {row} at place {place})'
         )
-    ordered = items.sort(dim=1).values
+    # NumPy sorts short rows several times as fast.
+    ordered = torch.from_numpy(np.sort(items.numpy(), axis=1))
     again = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if bool(again.any()):
         row, place = again.nonzero()[0].tolist()

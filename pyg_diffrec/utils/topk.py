@@ -57,10 +57,8 @@ def masked_topk(
             index = row[inside], col[inside] - first
         value, col = _topk_without(block, index, min(k, size))
         parts.append((value, col + first))
-    if len(parts) == 1:
-        value, col = parts[0]
-    else:  # In the order of the columns, the first of equal ones is the lowest.
-        value, col = (torch.cat(part, dim=1) for part in zip(*map(_by_column, parts)))
+    value, col = (torch.cat(part, dim=1) for part in zip(*parts))
+    if len(parts) > 1:  # Equal scores still stand in the order of their columns.
         value, place = _topk(value, k)
         col = col.gather(1, place)
     return value, col.masked_fill(value == float('-inf'), -1)
@@ -167,16 +165,11 @@ def _topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         chosen = above | (best & (best.cumsum(1) <= room))
         col[tied] = chosen.nonzero()[:, 1].view(-1, k)
         value[tied] = rows.gather(1, col[tied])
-    ordered, place = _by_column((value[concerned], col[concerned]))
+    place, perm = col[concerned].sort(dim=1)
+    ordered = value[concerned].gather(1, perm)
     value[concerned], perm = ordered.sort(dim=1, descending=True, stable=True)
     col[concerned] = place.gather(1, perm)
     return value, col
-
-
-def _by_column(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    value, col = part
-    col, perm = col.sort(dim=1)
-    return value.gather(1, perm), col
 
 
 def _any_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

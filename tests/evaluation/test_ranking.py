@@ -178,8 +178,12 @@ def test_lists_of_users_with_few_items_left():
     assert found['Personalization@3'] == pytest.approx(1 - 1 / 3 / 3)  # Item 5.
     # Training interactions: 2 of items 0, 2, 3, 1 of item 5, none of item 4.
     assert found['AveragePopularity@3'] == pytest.approx((1 / 2 + 2 + 1) / 3)
-    # The last item of all is no hit of the user after, whose list is short.
-    given = torch.tensor([[5], [-1], [-1]])
+    metrics = [f'{name}@3' for name in METRICS]
+    expected = evaluate(Given(scores), data, 'test', metrics)
+    assert measure(items, users, data, 'test', metrics) == expected
+    # The last item, which user 2 is after, is no hit of an empty list that follows.
+    given = torch.tensor([[0], [-1], [-1]])
+    users = torch.tensor([2, 0, 1])
     assert measure(given, users, data, 'test', ['HitRatio@1'])['HitRatio@1'] == 0
     with_every_item = given_data([[0, 1]], [[]], [[2]], 3)
     scores = torch.tensor([[0.0, 0, -math.inf]])
@@ -306,6 +310,18 @@ def test_every_part_of_a_model_gets_its_mode_back(training, fails):
     with pytest.raises((KeyError, ValueError), match='inside|not a number'):
         rank(model, data, 'val', 5)
     assert [module.training for module in model.modules()] == modes
+
+
+def test_a_model_is_told_that_its_mode_changes():
+    class Told(Given):
+        told = []
+
+        def train(self, mode=True):
+            self.told.append(mode)
+            return super().train(mode)
+
+    evaluate(Told(torch.rand(60, 40)), toy_data(), 'val')
+    assert Told.told == [False, True]
 
 
 def test_what_wraps_a_module_is_put_into_evaluation_mode():
