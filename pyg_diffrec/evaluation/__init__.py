@@ -1,14 +1,14 @@
-from pyg_diffrec.evaluation.protocol import Protocol
-from pyg_diffrec.evaluation.ranking import (
+from pyg_diffrec.evaluation.measuring import measure, measure_groups
+from pyg_diffrec.evaluation.metrics import (
     LIST_METRICS,
     METRICS,
     USER_METRICS,
-    evaluate,
-    measure,
-    measure_groups,
+    higher_is_better,
     parse_metric,
-    rank,
+    parse_metrics,
 )
+from pyg_diffrec.evaluation.protocol import Protocol
+from pyg_diffrec.evaluation.ranking import evaluate, rank
 
 __all__ = [
     'LIST_METRICS',
@@ -16,8 +16,10 @@ __all__ = [
     'Protocol',
     'USER_METRICS',
     'evaluate',
+    'higher_is_better',
     'measure',
     'measure_groups',
     'parse_metric',
+    'parse_metrics',
     'rank',
 ]

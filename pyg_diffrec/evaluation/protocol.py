@@ -5,11 +5,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data import interaction_rows, target_rows
+from pyg_diffrec.data import interaction_rows, target_rows, validate
 from pyg_diffrec.typing import History, Split
 from pyg_diffrec.utils.sparse import SparseRows
 
 EmptyUsers = Literal['skip', 'zero']
+
+# What users already have when a split is ranked.
+_SEEN: dict[Split, History] = {'val': 'train', 'test': 'train+val'}
 
 
 @dataclass(frozen=True)
@@ -53,21 +56,49 @@ class Protocol:
         r"""The interactions that scores are computed from :math:`(U, I)`.
 
         Raises:
-            ValueError: If they would tell the model about the time after the test
-                interactions.
+            ValueError: If the graph breaks the schema, :obj:`split` is unknown, or
+                they would tell the model about the time after the test interactions.
         """
-        self.check(data)
-        return interaction_rows(data, self.history if split == 'test' else 'train')
+        validate(data)
+        return interaction_rows(data, self.sources(data, split)[0])
 
     def seen_rows(self, data: HeteroData, split: Split) -> SparseRows:
-        r"""The interactions that are left out of the ranking :math:`(U, I)`."""
-        return interaction_rows(data, 'train+val' if split == 'test' else 'train')
+        r"""The interactions that are left out of the ranking :math:`(U, I)`.
+
+        Raises:
+            ValueError: If the graph breaks the schema, or :obj:`split` is unknown.
+        """
+        validate(data)
+        check_split(split)
+        return interaction_rows(data, _SEEN[split])
 
     def users(self, data: HeteroData, split: Split) -> Tensor:
-        r"""The users that count :math:`(N)`."""
-        targets = target_rows(data, split)
+        r"""The users that count :math:`(N)`.
+
+        Raises:
+            ValueError: If the graph breaks the schema, or :obj:`split` is unknown.
+        """
+        validate(data)
+        check_split(split)
+        return self.counted_users(target_rows(data, split))
+
+    def sources(self, data: HeteroData, split: Split) -> tuple[History, History]:
+        r"""The names of the interactions that scores are computed from, and of those
+        that are left out of the ranking, for a graph known to be valid.
+
+        Raises:
+            ValueError: If :obj:`split` is unknown, or the former would tell the model
+                about the time after the test interactions.
+        """
+        check_split(split)
+        self.check(data)
+        return self.history if split == 'test' else 'train', _SEEN[split]
+
+    def counted_users(self, targets: SparseRows) -> Tensor:
+        r"""The users that count :math:`(N)`, given their held-out interactions
+        :math:`(U, I)`."""
         if self.empty_users == 'zero':
-            return torch.arange(targets.num_rows)
+            return torch.arange(targets.num_rows, device=targets.device)
         return (targets.rowptr.diff() > 0).nonzero().view(-1)
 
     def check(self, data: HeteroData) -> None:
@@ -77,14 +108,16 @@ class Protocol:
             return
         if order.index('val') > order.index('test'):
             raise ValueError(
-                f"history='train+val' leaks the future on '{data.name}' with "
-                f"roles='{data.roles}': its validation interactions come after its "
-                f"test interactions. Use roles='chronological', or "
+                f"history='train+val' leaks the future on "
+                f"'{getattr(data, 'name', 'the graph')}' with "
+                f"roles='{getattr(data, 'roles', None)}': its validation interactions "
+                f"come after its test interactions. Use roles='chronological', or "
                 f'allow_future_history=True to do it all the same'
             )
 
     def describe(self, data: HeteroData) -> str:
         r"""One line that belongs beside every number."""
+        validate(data)
         roles = getattr(data, 'roles', None) or 'given'
         empty = {'skip': 'left out', 'zero': 'counted as zero'}[self.empty_users]
         leak = ''
@@ -95,3 +128,32 @@ class Protocol:
             f'{data["item"].num_nodes:,} items ranked, training and validation items '
             f'masked at test, users without relevant items {empty}'
         )
+
+
+def check_split(split: Split) -> None:
+    r"""Refuses a split that nothing is measured on.
+
+    Raises:
+        ValueError: If it is neither :obj:`'val'` nor :obj:`'test'`.
+    """
+    if split not in get_args(Split):
+        raise ValueError(
+            f"'split' needs to be one of {list(get_args(Split))} (got {split!r})"
+        )
+
+
+def check_request(
+    data: HeteroData, split: Split, protocol: Protocol, name: str
+) -> None:
+    r"""Checks what everything that :obj:`name` does relies on.
+
+    Raises:
+        ValueError: If the graph breaks the schema, or :obj:`split` is unknown.
+        TypeError: If an argument is of another type.
+    """
+    if not isinstance(protocol, Protocol):
+        raise TypeError(
+            f"'protocol' needs to be a 'Protocol' in '{name}' (got '{type(protocol)}')"
+        )
+    check_split(split)
+    validate(data)

@@ -1,66 +1,26 @@
 r"""Full ranking: every user against every item."""
 
-from typing import Any, Optional, Sequence
+from contextlib import contextmanager
+from typing import Any, Iterator, Optional, Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric import metrics as pyg_metrics
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics import LinkPredMetricCollection
 
 from pyg_diffrec.data import interaction_rows, target_rows
-from pyg_diffrec.evaluation.protocol import Protocol
-from pyg_diffrec.resolver import unknown
+from pyg_diffrec.evaluation.measuring import measure_lists
+from pyg_diffrec.evaluation.metrics import parse_metrics
+from pyg_diffrec.evaluation.protocol import Protocol, check_request
 from pyg_diffrec.typing import Split
-from pyg_diffrec.utils.topk import masked_topk
-
-#: Metrics that are a mean over users with relevant items.
-USER_METRICS = ('Recall', 'NDCG', 'Precision', 'MRR', 'MAP', 'HitRatio', 'F1')
-#: Metrics of the lists as a whole.
-LIST_METRICS = ('Coverage', 'Personalization', 'AveragePopularity')
-METRICS = (*USER_METRICS, *LIST_METRICS)
-
-# Metrics are updated by blocks of this many users, whatever the batch size.
-_METRIC_BLOCK = 65536
+from pyg_diffrec.utils.checks import check_whole
+from pyg_diffrec.utils.sparse import SparseRows
+from pyg_diffrec.utils.topk import check_length, masked_topk
 
 # So many scores are asked for at once: 16 MiB of them in float32 come to lie in the
 # same memory again and again, where more would cost new pages every time.
 _BATCH_SCORES = 1 << 22
 
 
-def parse_metric(metric: str) -> tuple[str, int]:
-    r"""Splits :obj:`'Recall@20'` into its name and its list length.
-
-    Raises:
-        ValueError: If the metric is unknown or has no list length.
-    """
-    name, _, k = metric.partition('@')
-    if name not in METRICS:
-        raise ValueError(unknown('metric', name, METRICS))
-    if not k.isdigit() or int(k) < 1:
-        raise ValueError(
-            f"A metric needs a list length, e.g. '{name}@20' (got '{metric}')"
-        )
-    return name, int(k)
-
-
-def _build(metrics: Sequence[str], data: HeteroData) -> LinkPredMetricCollection:
-    out = {}
-    for metric in metrics:
-        name, k = parse_metric(metric)
-        kwargs: dict[str, Any] = {}
-        if name == 'Coverage':
-            kwargs['num_dst_nodes'] = data['item'].num_nodes
-        elif name == 'AveragePopularity':
-            rows = interaction_rows(data, 'train')
-            kwargs['popularity'] = torch.bincount(
-                rows.col, minlength=rows.num_cols
-            ).float()
-        out[metric] = getattr(pyg_metrics, f'LinkPred{name}')(k=k, **kwargs)
-    return LinkPredMetricCollection(out)
-
-
-@torch.no_grad()
 def rank(
     model: Any,
     data: HeteroData,
@@ -72,38 +32,34 @@ def rank(
     r"""The top-K lists of all users that count.
 
     Args:
-        model (torch.nn.Module): Any object with :obj:`score(users, history)`.
+        model (Any): Any object with :obj:`score(users, history)`, which gives scores
+            :math:`(B, I)`, a tensor or a value with :obj:`shape` and
+            :obj:`blocks(size)`. A :class:`torch.nn.Module`, or what hands on its
+            methods, is asked on its device and in evaluation mode, and is back in its
+            mode afterwards; another object on its :obj:`device`, if it has one, or
+            the CPU.
         data (HeteroData): A graph with a split.
         split (str): :obj:`'val'` or :obj:`'test'`.
         k (int): The length of a list.
         protocol (Protocol, optional): The protocol.
-        batch_size (int, optional): The number of users scored at once; it does not
-            change the result. If :obj:`None`, between 128 and 1,024, by the number of
-            items. (default: :obj:`None`)
+        batch_size (int, optional): The number of users scored at once. A model whose
+            scores depend on it by round-off, as those of matrix products do, may
+            order items by it whose scores differ by no more. If :obj:`None`, between
+            128 and 1,024, by the number of items. (default: :obj:`None`)
 
     Shapes:
-        - **output:** users :math:`(N)` and their items :math:`(N, k)`, best first
+        - **output:** users :math:`(N)` and their items :math:`(N, k)`, best first,
+          both on the CPU; :obj:`-1` where a user has fewer than :obj:`k` unseen
+          items left, or their scores are :math:`-\infty`
 
     Raises:
-        ValueError: If the graph has no such split, or the protocol does not suit it.
+        ValueError: If the graph breaks the schema or has no such split, the protocol
+            does not suit it, :obj:`k` lies outside :math:`[1, I]`, or the scores are
+            of another shape or not a number.
+        TypeError: If the model has no :obj:`score`, or gives something else.
     """
-    history = protocol.history_rows(data, split)
-    seen = protocol.seen_rows(data, split)
-    users = protocol.users(data, split)
-    if users.numel() == 0:
-        raise ValueError(f"No user has an interaction in the '{split}' split")
-    if batch_size is None:
-        batch_size = min(max(_BATCH_SCORES // seen.num_cols, 128), 1024)
-    device = _device_of(model)
-    was_training = model.training
-    model.eval()
-    items = []
-    for chunk in users.split(batch_size):
-        scores = model.score(chunk.to(device), history.index_select(chunk).to(device))
-        _, item = masked_topk(scores, k, exclude=seen.index_select(chunk).to(device))
-        items.append(item.cpu())
-    model.train(was_training)
-    return users, torch.cat(items)
+    check_request(data, split, protocol, 'rank')
+    return _rank(model, data, split, k, protocol, batch_size, target_rows(data, split))
 
 
 def evaluate(
@@ -121,88 +77,105 @@ def evaluate(
     :obj:`torch_geometric.metrics`.
 
     Args:
-        model (torch.nn.Module): Any object with :obj:`score(users, history)`.
+        model (Any): Any object with :obj:`score(users, history)`, see :meth:`rank`.
         data (HeteroData): A graph with a split.
         split (str): :obj:`'val'` or :obj:`'test'`.
         metrics (list, optional): What to measure, *e.g.* :obj:`'Recall@20'`.
             (default: :obj:`('Recall@20', 'NDCG@20')`)
         protocol (Protocol, optional): The protocol.
-        batch_size (int, optional): The number of users scored at once; it does not
-            change the result. If :obj:`None`, between 128 and 1,024, by the number of
-            items. (default: :obj:`None`)
+        batch_size (int, optional): The number of users scored at once, see
+            :meth:`rank`. (default: :obj:`None`)
 
     Raises:
-        ValueError: If a metric is unknown, a list is longer than the catalogue, or
-            the protocol does not suit the graph.
+        ValueError: If a metric is unknown, a list is longer than the catalogue, the
+            graph breaks the schema, or the protocol does not suit it.
+        TypeError: If an argument is of another type.
     """
-    k = max(parse_metric(metric)[1] for metric in metrics)
-    users, items = rank(model, data, split, k, protocol, batch_size)
-    return measure(items, users, data, split, metrics, protocol)
+    wanted = parse_metrics(metrics)
+    k = max(k for _, k in wanted.values())
+    check_request(data, split, protocol, 'evaluate')
+    targets = target_rows(data, split)
+    users, items = _rank(model, data, split, k, protocol, batch_size, targets)
+    return measure_lists(items, users, data, targets, wanted, protocol)
 
 
-def measure(
-    items: Tensor,
-    users: Tensor,
+@torch.no_grad()
+def _rank(
+    model: Any,
     data: HeteroData,
     split: Split,
-    metrics: Sequence[str],
-    protocol: Protocol = Protocol(),  # noqa: B008 (immutable)
-) -> dict[str, float]:
-    r"""Measures given top-K lists :math:`(N, k)` of users :math:`(N)`."""
-    collection = _build(metrics, data)
-    targets = target_rows(data, split).index_select(users)
-    for chunk in torch.arange(len(users)).split(_METRIC_BLOCK):
-        target = targets.index_select(chunk)
-        collection.update(items[chunk], torch.stack([target.row, target.col]))
-    out = {name: float(value) for name, value in collection.compute().items()}
-    if protocol.empty_users == 'zero':
-        share = float((targets.rowptr.diff() > 0).double().mean())
-        for name in out:
-            if parse_metric(name)[0] in USER_METRICS:
-                out[name] *= share
-    return out
+    k: int,
+    protocol: Protocol,
+    batch_size: Optional[int],
+    targets: SparseRows,
+) -> tuple[Tensor, Tensor]:
+    if not callable(getattr(model, 'score', None)):
+        raise TypeError(
+            f"'model' needs a method 'score(users, history)' in 'rank' (got "
+            f"'{type(model)}')"
+        )
+    num_items = targets.num_cols
+    check_length(k, num_items)
+    if batch_size is None:
+        batch_size = min(max(_BATCH_SCORES // num_items, 128), 1024)
+    check_whole('rank', batch_size=batch_size)
+    history, seen = protocol.sources(data, split)
+    rows = {name: interaction_rows(data, name) for name in {history, seen}}
+    users = protocol.counted_users(targets)
+    if users.numel() == 0:
+        raise ValueError(f"No user has an interaction in the '{split}' split")
+    device = _device_of(model)
+    items = []
+    with _evaluation_mode(model):
+        for chunk in users.split(batch_size):
+            known = rows[history].index_select(chunk).to(device)
+            scores = model.score(chunk.to(device), known)
+            _check_scores(scores, model, [chunk.numel(), num_items])
+            _, item = masked_topk(scores, k, exclude=rows[seen].index_select(chunk))
+            items.append(item.cpu())
+    return users.cpu(), torch.cat(items)
 
 
-def measure_groups(
-    items: Tensor,
-    users: Tensor,
-    data: HeteroData,
-    split: Split,
-    metrics: Sequence[str],
-    bounds: Sequence[int],
-    protocol: Protocol = Protocol(),  # noqa: B008 (immutable)
-) -> list[dict[str, Any]]:
-    r"""Measures given top-K lists :math:`(N, k)` of users :math:`(N)` by the users'
-    number of training interactions.
+@contextmanager
+def _evaluation_mode(model: Any) -> Iterator[None]:
+    r"""Puts a module into evaluation mode, and each of its parts back into its own
+    afterwards, whatever happens."""
+    if not _is_module(model):
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(modes[0][1])
+        for module, mode in modes:
+            module.training = mode
 
-    Args:
-        items (torch.Tensor): The lists, best first.
-        users (torch.Tensor): Their users.
-        data (HeteroData): A graph with a split.
-        split (str): :obj:`'val'` or :obj:`'test'`.
-        metrics (list): What to measure.
-        bounds (list): Numbers of interactions, rising, at which a new group begins.
-        protocol (Protocol, optional): The protocol.
 
-    Returns:
-        Of each group that is not empty: the :obj:`interactions`, from its first number
-        to its last, which is :obj:`None` in the last group; the number of
-        :obj:`users`; and the metrics.
-    """
-    count = interaction_rows(data, 'train').rowptr.diff()[users]
-    group = torch.bucketize(count, torch.tensor(list(bounds)), right=True)
-    out = []
-    for index, low in enumerate([0, *bounds]):
-        chosen = (group == index).nonzero().view(-1)
-        if chosen.numel() == 0:
-            continue
-        last = bounds[index] - 1 if index < len(bounds) else None
-        found = measure(items[chosen], users[chosen], data, split, metrics, protocol)
-        out.append({'interactions': [low, last], 'users': chosen.numel(), **found})
-    return out
+def _is_module(model: Any) -> bool:
+    # Or what wraps one and hands on its methods.
+    names = ('parameters', 'buffers', 'modules', 'eval', 'train')
+    return all(callable(getattr(model, name, None)) for name in names)
 
 
 def _device_of(model: Any) -> torch.device:
-    for tensor in [*model.parameters(), *model.buffers()]:
-        return tensor.device
-    return torch.device('cpu')
+    if _is_module(model):
+        for tensor in [*model.parameters(), *model.buffers()]:
+            return tensor.device
+    device = getattr(model, 'device', None)
+    return torch.device(device if isinstance(device, (str, torch.device)) else 'cpu')
+
+
+def _check_scores(scores: Any, model: Any, shape: list[int]) -> None:
+    name = f'{model.__class__.__name__}.score'
+    if not isinstance(scores, Tensor) and not hasattr(scores, 'blocks'):
+        raise TypeError(
+            f"'{name}' needs to give scores {shape}, a tensor or a value with "
+            f"'shape' and 'blocks(size)' (got '{type(scores)}')"
+        )
+    if list(scores.shape) != shape:
+        raise ValueError(
+            f"'{name}' needs to give scores {shape}, of {shape[0]} users for all "
+            f'{shape[1]} items (got {list(scores.shape)})'
+        )

@@ -1,10 +1,12 @@
 r"""Top-K lists that come out the same on every run."""
 
+from numbers import Integral
 from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -22,7 +24,8 @@ def masked_topk(
     Args:
         scores (torch.Tensor or AffineRows): The scores :math:`(B, I)`, or a value
             that yields them in blocks of columns. Where that saves a copy, excluded
-            scores are overwritten while this runs, and then put back.
+            scores are overwritten while this runs, and then put back. A score of
+            :math:`-\infty` leaves a column out, too.
         k (int): The length of a list.
         exclude (SparseRows, optional): Columns to leave out :math:`(B, I)`.
             (default: :obj:`None`)
@@ -32,17 +35,19 @@ def masked_topk(
 
     Shapes:
         - **output:** scores and columns :math:`(B, k)`, best first. Where a row has
-          fewer than :obj:`k` columns left, excluded ones with a score of
-          :math:`-\infty` fill it.
+          fewer than :obj:`k` columns left, scores of :math:`-\infty` and columns
+          :obj:`-1` fill it.
 
     Raises:
-        ValueError: If :obj:`k` lies outside :math:`[1, I]`, or a score is not a
-            number.
+        ValueError: If :obj:`k` lies outside :math:`[1, I]`, :obj:`exclude` is of
+            another shape, or a score is not a number.
+        TypeError: If the scores are not floating point, or an argument is of another
+            type.
     """
-    num_cols = scores.shape[1]
-    if not 1 <= k <= num_cols:
-        raise ValueError(f"'k' needs to lie in [1, {num_cols}] (got {k})")
-    excluded = None if exclude is None else (exclude.row, exclude.col)
+    num_rows, num_cols = _shape(scores)
+    check_length(k, num_cols)
+    check_whole('masked_topk', block_size=block_size)
+    excluded = None if exclude is None else _entries(exclude, num_rows, num_cols)
     parts = []
     for first, block in _blocks(scores, block_size):
         size, index = block.size(1), excluded
@@ -53,11 +58,55 @@ def masked_topk(
         value, col = _topk_without(block, index, min(k, size))
         parts.append((value, col + first))
     value, col = (torch.cat(part, dim=1) for part in zip(*parts))
-    if len(parts) > 1:  # Columns still ascend.
+    if len(parts) > 1:  # Equal scores still stand in the order of their columns.
         value, place = _topk(value, k)
         col = col.gather(1, place)
-    value, perm = value.sort(dim=1, descending=True, stable=True)
-    return value, col.gather(1, perm)
+    return value, col.masked_fill(value == float('-inf'), -1)
+
+
+def check_length(k: int, num_cols: int) -> None:
+    r"""Raises an error unless lists of :obj:`k` out of :obj:`num_cols` columns
+    exist."""
+    if isinstance(k, bool) or not isinstance(k, Integral):
+        raise TypeError(f"'k' needs to be a whole number (got {k!r})")
+    if not 1 <= k <= num_cols:
+        raise ValueError(f"'k' needs to lie in [1, {num_cols}] (got {k})")
+
+
+def _shape(scores: Any) -> tuple[int, int]:
+    if isinstance(scores, Tensor):
+        if not scores.is_floating_point():
+            raise TypeError(
+                f"'scores' need to be floating point in 'masked_topk' (got "
+                f"'{scores.dtype}'): convert them with '.float()'"
+            )
+    elif not hasattr(scores, 'shape') or not hasattr(scores, 'blocks'):
+        raise TypeError(
+            f"'scores' need to be a tensor, or a value with 'shape' and "
+            f"'blocks(size)', in 'masked_topk' (got '{type(scores)}')"
+        )
+    if len(scores.shape) != 2:
+        raise ValueError(
+            f"'scores' need shape [num_rows, num_cols] in 'masked_topk' "
+            f'(got {list(scores.shape)})'
+        )
+    return scores.shape[0], scores.shape[1]
+
+
+def _entries(
+    exclude: SparseRows, num_rows: int, num_cols: int
+) -> tuple[Tensor, Tensor]:
+    if not isinstance(exclude, SparseRows):
+        raise TypeError(
+            f"'exclude' needs to be 'SparseRows' in 'masked_topk' "
+            f"(got '{type(exclude)}')"
+        )
+    if exclude.shape != (num_rows, num_cols):
+        raise ValueError(
+            f"'exclude' needs shape [{num_rows}, {num_cols}], that of the scores, in "
+            f"'masked_topk' (got {list(exclude.shape)})"
+        )
+    return exclude.row, exclude.col
 
 
 def _blocks(scores: Any, block_size: int) -> Any:
@@ -74,24 +123,26 @@ def _topk_without(
 ) -> tuple[Tensor, Tensor]:
     if index is None:
         return _topk(scores, k)
-    low = scores.new_tensor(float('-inf'))
+    row, col = index
+    entry = (row * scores.size(1)).add_(col).to(scores.device)
     # Autograd watches these, or entries may share memory.
     watched = scores.requires_grad or scores.is_inference()
     if watched or not scores.is_contiguous():
-        return _topk(scores.index_put(index, low), k)
+        scores = scores.clone(memory_format=torch.contiguous_format)
+        scores.view(-1).index_fill_(0, entry, float('-inf'))
+        return _topk(scores, k)
     # In place, since a copy costs as much as the search.
-    kept = scores[index]
-    scores[index] = low
+    flat = scores.view(-1)
+    kept = flat.index_select(0, entry)
+    flat.index_fill_(0, entry, float('-inf'))
     try:
         return _topk(scores, k)
     finally:
-        scores[index] = kept
+        flat.index_copy_(0, entry, kept)
 
 
 def _topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    r"""The :obj:`k` best in the order of their columns, of equal ones the first."""
-    # `torch.topk` picks any of several equal scores. One look at the runner-up tells
-    # which rows are concerned; these take the lowest columns at the threshold.
+    r"""The :obj:`k` best, best first, of equal ones the first."""
     value, col = _any_topk(scores, min(k + 1, scores.size(1)))
     if bool(value[:, 0].isnan().any()):  # A row that holds NaN ranks it first.
         raise ValueError(
@@ -99,18 +150,26 @@ def _topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
             f'{int(value[:, 0].isnan().nonzero()[0])} of the batch): the weights of '
             f'the model have diverged'
         )
-    if scores.size(1) > k:
-        tied = (value[:, k - 1] == value[:, k]).nonzero().view(-1)
-        value, col = value[:, :k].contiguous(), col[:, :k].contiguous()
-        if tied.numel() > 0:
-            rows, threshold = scores[tied], value[tied, -1:]
-            above, equal = rows > threshold, rows == threshold
-            room = k - above.sum(1, keepdim=True)
-            chosen = above | (equal & (equal.cumsum(1) <= room))
-            col[tied] = chosen.nonzero()[:, 1].view(-1, k)
-            value[tied] = rows.gather(1, col[tied])
-    col, perm = col.sort(dim=1)
-    return value.gather(1, perm), col
+    # `torch.topk` picks any of several equal scores, in any order. One look at
+    # neighbours, with the runner-up among them, tells which rows are concerned.
+    equal = value[:, 1:] == value[:, :-1]
+    concerned = equal.any(1).nonzero().view(-1)
+    value, col = value[:, :k].clone(), col[:, :k].clone()
+    if concerned.numel() == 0:
+        return value, col
+    if scores.size(1) > k:  # At the threshold the lowest columns are taken.
+        tied = concerned[equal[concerned, k - 1]]
+        rows, threshold = scores[tied], value[tied, -1:]
+        above, best = rows > threshold, rows == threshold
+        room = k - above.sum(1, keepdim=True)
+        chosen = above | (best & (best.cumsum(1) <= room))
+        col[tied] = chosen.nonzero()[:, 1].view(-1, k)
+        value[tied] = rows.gather(1, col[tied])
+    place, perm = col[concerned].sort(dim=1)
+    ordered = value[concerned].gather(1, perm)
+    value[concerned], perm = ordered.sort(dim=1, descending=True, stable=True)
+    col[concerned] = place.gather(1, perm)
+    return value, col
 
 
 def _any_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
