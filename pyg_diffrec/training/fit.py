@@ -35,7 +35,7 @@ def fit(
     An epoch runs the model's phases in turn. Every :obj:`eval_every` epochs, and
     after the last one, the model is validated; only there training may stop, once
     :obj:`patience` epochs or more have passed since the best validation. A model
-    without phases (in closed form) is validated once.
+    without phases (in closed form) is validated once, and needs no checkpoint.
 
     A run that was killed and is started again with :obj:`resume=True` goes on from
     its last checkpoint and, on a CPU with as many threads as before, ends with
@@ -53,7 +53,8 @@ def fit(
     and its modules hold in public attributes and buffers, the form of their
     parameters, optimizers, schedules, loaders, :obj:`metric` and :obj:`precision`. It
     is refused for another run, with the names of what differs. What training itself
-    changes is no setting, and only what is in the state dict goes on.
+    changes is no setting. What goes on are the state dicts of the model, optimizers and
+    schedules, and the global and the loaders' generators of random numbers.
 
     Whatever ends the training, an exception or Ctrl-C too, the model is left in
     evaluation mode and with its best weights so far, or, if it was never validated,

@@ -173,7 +173,9 @@ def _text(value: Any) -> Optional[str]:
     r"""A value without parts; :obj:`None` for all others."""
     if value is None or isinstance(value, (str, bytes, range, torch.dtype)):
         return repr(value)
-    if isinstance(value, (torch.device, torch.Size)):
+    if isinstance(value, torch.device):
+        return 'device'  # A run may go on on another one.
+    if isinstance(value, torch.Size):
         return str(value)
     if isinstance(value, Enum):
         return str(value)

@@ -329,6 +329,11 @@ class TrainingRun:
         out = identity(self.model, self.phases, data)
         return {**out, 'metric': self.metric, 'precision': str(self.precision)}
 
+    def _generators(self) -> list[Optional[torch.Generator]]:
+        r"""The loaders' own sources of random numbers."""
+        found = [getattr(phase.loader, 'generator', None) for phase in self.phases]
+        return [x if isinstance(x, torch.Generator) else None for x in found]
+
     def prepare(self, path: Union[str, Path]) -> None:
         r"""Finds out before training whether checkpoints can be written."""
         path = Path(path)
@@ -351,8 +356,11 @@ class TrainingRun:
                 phase.name: {
                     'optimizer': optimizer and optimizer.state_dict(),
                     'scheduler': phase.scheduler and phase.scheduler.state_dict(),
+                    'generator': generator and generator.get_state(),
                 }
-                for phase, optimizer in zip(self.phases, self.optimizers)
+                for phase, optimizer, generator in zip(
+                    self.phases, self.optimizers, self._generators()
+                )
             },
             'random': random_state(),
             'readings': {
@@ -402,7 +410,7 @@ class TrainingRun:
                     f'at epoch {reading.result.num_epochs} and was not validated up to '
                     f'epoch {reached}, where others went on to; delete it to start over'
                 )
-        self._set_random_state(state['random'], path)
+        self._set_random_state(state, path)
         self.model.load_state_dict(state['model'])
         for phase, optimizer in zip(self.phases, self.optimizers):
             saved = state['phases'][phase.name]
@@ -417,7 +425,10 @@ class TrainingRun:
     def _set_random_state(self, state: dict[str, Any], path: Union[str, Path]) -> None:
         before = random_state()
         try:
-            set_random_state(state)
+            set_random_state(state['random'])
+            for phase, generator in zip(self.phases, self._generators()):
+                if generator is not None:
+                    generator.set_state(state['phases'][phase.name]['generator'])
         except (OverflowError, RuntimeError, TypeError, ValueError) as error:
             set_random_state(before)
             raise damaged(path, 'random', 'states of generators', error) from error
@@ -431,8 +442,10 @@ class TrainingRun:
                 check_like(saved['best'], weights, f'readings[{name!r}].best', path)
         names: dict[str, Any] = {phase.name: {} for phase in self.phases}
         check_like({x: {} for x in state['phases']}, names, 'phases', path)
-        for phase in self.phases:
+        for phase, generator in zip(self.phases, self._generators()):
             saved, key = state['phases'][phase.name], f'phases[{phase.name!r}]'
+            mine = generator and generator.get_state()
+            check_like(saved['generator'], mine, f'{key}.generator', path)
             if phase.optimizer is not None:
                 check_optimizer(
                     saved['optimizer'], phase.optimizer, f'{key}.optimizer', path

@@ -27,7 +27,13 @@ _SCHEMA = {
     'format': int,
     'identity': {'settings': _Each(str), 'changing': [str]},
     'model': _Each(object),
-    'phases': _Each({'optimizer': _Maybe(dict), 'scheduler': _Maybe(dict)}),
+    'phases': _Each(
+        {
+            'optimizer': _Maybe(dict),
+            'scheduler': _Maybe(dict),
+            'generator': _Maybe(Tensor),
+        }
+    ),
     'random': {
         'torch': Tensor,
         'cuda': [Tensor],

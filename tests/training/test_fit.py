@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from line import Halving, Line, scripted
+from torch.utils.data import DataLoader
 from toy import toy_data
 
 from pyg_diffrec.evaluation import evaluate
@@ -239,6 +240,28 @@ def test_scheduler_steps_after_each_epoch_and_resumes(tmp_path):
     resumed = Halving()
     fit(resumed, epochs=3, resume=True, **options)
     assert torch.equal(resumed.weight, whole.weight)
+
+
+class Noisy(Line):
+    """Its loader draws targets with a generator of its own."""
+
+    def phases(self):
+        (phase,) = super().phases()
+        generator = torch.Generator().manual_seed(3)
+        loader = DataLoader(torch.rand(9), shuffle=True, generator=generator)
+        return [phase._replace(loader=loader)]
+
+
+def test_generators_of_loaders_are_resumed(tmp_path):
+    torch.manual_seed(0)
+    whole = Noisy()
+    fit(whole, epochs=4, progress=False)
+    for epochs in (2, 4):
+        torch.manual_seed(0)
+        model = Noisy()
+        path = tmp_path / 'run.pt'
+        fit(model, epochs=epochs, checkpoint=path, resume=True, progress=False)
+    assert torch.equal(model.weight, whole.weight)
 
 
 class ClosedSteps(Line):

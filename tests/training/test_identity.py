@@ -345,6 +345,11 @@ def test_one_and_one_point_zero_are_the_same():
     assert settings(Foreign(1)) != settings(Foreign(True))
 
 
+def test_a_device_is_no_setting():
+    mine, other = (settings(Foreign(torch.device(x))) for x in ('cpu', 'cuda:1'))
+    assert mine == other
+
+
 def test_round_off_of_derived_tensors_makes_no_difference():
     x = torch.rand(5000, dtype=torch.double)
     for size in (5, 5000):
