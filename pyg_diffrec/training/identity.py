@@ -19,6 +19,7 @@ _IGNORED = {'persistent_workers', 'pin_memory', 'pin_memory_device', 'prefetch_f
 _IGNORED |= {'timeout', 'training'}
 _LONG = 200
 _FEW = 8
+_CHUNK = 1 << 16
 
 
 def identity(
@@ -66,13 +67,13 @@ def changing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def differences(
     saved: Mapping[str, str], now: Mapping[str, str], ignored: Iterable[str]
 ) -> list[str]:
-    r"""What differs between two runs, in words."""
+    r"""What differs between two runs, in words; plain values come first."""
     out, ignored = [], set(ignored)
     for name in {**now, **saved}:
         mine, other = now.get(name, 'missing'), saved.get(name, 'missing')
         if name not in ignored and not _same(mine, other):
             out.append(f'{name} is {mine:.60}, was {other:.60}')
-    return out
+    return sorted(out, key=lambda text: ' ~ ' in text)
 
 
 class _Walk:
@@ -137,10 +138,11 @@ class _Walk:
             for name, module in value.named_modules():
                 self.module(module, f'{key}.{name}'.rstrip('.'))
         elif isinstance(value, Mapping):
-            for name in value:
-                self.add(value[name], f'{key}.{name}')
-        elif isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
-            self.sequence(value, key)
+            self.entries(((f'.{name}', value[name]) for name in value), key)
+        elif isinstance(value, (list, tuple, np.ndarray)):
+            self.entries(((f'[{i}]', x) for i, x in enumerate(value)), key)
+        elif isinstance(value, (set, frozenset)):
+            self.out[key] = f'{len(value)} entries'  # In no order to rely on.
         elif isinstance(value, functools.partial):
             self.add([value.func, value.args, value.keywords], key)
         elif callable(getattr(value, 'to_dict', None)):
@@ -151,11 +153,12 @@ class _Walk:
             if not isinstance(value, (Optimizer, torch.Generator)):
                 self.attributes(value, key)
 
-    def sequence(self, values: Iterable[Any], key: str) -> None:
+    def entries(self, values: Iterable[tuple[str, Any]], key: str) -> None:
+        r"""Each entry by its name, or all in one text if they are many."""
         inner = _Walk(self.data)
         inner.seen, inner.digests = self.seen, self.digests
-        for index, value in enumerate(values):
-            inner.add(value, f'{key}[{index}]')
+        for name, value in values:
+            inner.add(value, f'{key}{name}')
         if len(inner.out) <= _LONG:
             self.out |= inner.out
         elif '' in inner.out.values():
@@ -265,13 +268,24 @@ def _digest(value: Any) -> str:
 def _sketch(value: Tensor) -> list[float]:
     r"""The values if they are few; otherwise their root mean square and, on the same
     scale, two sums of them with signs and weights that depend on the position."""
-    value = value.cpu().double().reshape(-1)
+    value = value.cpu().reshape(-1)
     if value.numel() <= _FEW:
         return value.tolist()
-    position = torch.arange(value.numel(), dtype=torch.double)
-    weights = [(position * step).cos() for step in (1.0, 2.0**0.5)]
-    sums = [float(value @ weight) / value.numel() ** 0.5 for weight in weights]
-    return [float(value.square().mean().sqrt()), *sums]
+    weights = torch.stack([_signed(_CHUNK, step) for step in (2**0.5, 3**0.5)])
+    chunks = value.split(_CHUNK)
+    square, total = torch.zeros(1).double(), torch.zeros(2).double()
+    for part, scale in zip(chunks, _signed(len(chunks), 5**0.5).abs()):
+        part = part.double()
+        square += part @ part
+        total += weights[:, : part.numel()] @ part * scale
+    size = value.numel() ** 0.5
+    return [float(x) / size for x in (square.sqrt(), *total)]
+
+
+def _signed(size: int, step: float) -> Tensor:
+    r"""Weights between .5 and 1 of either sign, the same everywhere."""
+    out = (torch.arange(size, dtype=torch.double) * step).frac()
+    return torch.where(out < 0.5, out - 1, out)
 
 
 def _same(mine: str, other: str) -> bool:
@@ -279,7 +293,10 @@ def _same(mine: str, other: str) -> bool:
     (form, _, a), (other_form, _, b) = (x.partition(' ~ ') for x in (mine, other))
     if mine == other or form != other_form or not form.startswith(('float', 'bfloat')):
         return mine == other
-    numbers = [(float(x), float(y)) for x, y in zip(a.split(), b.split())]
+    try:
+        numbers = [(float(x), float(y)) for x, y in zip(a.split(), b.split())]
+    except ValueError:
+        return False
     scale = max(max(abs(x), abs(y)) for x, y in numbers)
     return all(abs(x - y) <= 1e-6 * scale for x, y in numbers)
 

@@ -435,17 +435,18 @@ class TrainingRun:
 
     def _check(self, state: dict[str, Any], path: Union[str, Path]) -> None:
         r"""Raises an error unless all parts fit the model and its phases."""
-        weights = self.model.state_dict()
-        check_like(state['model'], weights, 'model', path)
+        weights = _weights(self.model.state_dict())
+        check_like(_weights(state['model']), weights, 'model', path)
         for name, saved in state['readings'].items():
             if saved['best'] is not None:
-                check_like(saved['best'], weights, f'readings[{name!r}].best', path)
+                best, key = _weights(saved['best']), f'readings[{name!r}].best'
+                check_like(best, weights, key, path)
         names: dict[str, Any] = {phase.name: {} for phase in self.phases}
         check_like({x: {} for x in state['phases']}, names, 'phases', path)
         for phase, generator in zip(self.phases, self._generators()):
             saved, key = state['phases'][phase.name], f'phases[{phase.name!r}]'
-            mine = generator and generator.get_state()
-            check_like(saved['generator'], mine, f'{key}.generator', path)
+            drawn = generator and generator.get_state()
+            check_like(saved['generator'], drawn, f'{key}.generator', path)
             if phase.optimizer is not None:
                 check_optimizer(
                     saved['optimizer'], phase.optimizer, f'{key}.optimizer', path
@@ -455,6 +456,11 @@ class TrainingRun:
                 check_like(saved['scheduler'], own, f'{key}.scheduler', path)
         mine = {**random_state(), 'cuda': state['random']['cuda']}
         check_like(state['random'], mine, 'random', path)
+
+
+def _weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    r"""A state dict without what modules add to it in a form of their own."""
+    return {k: v for k, v in state.items() if not k.endswith('_extra_state')}
 
 
 def _numbers(metrics: Any) -> dict[str, float]:

@@ -153,6 +153,24 @@ def test_a_state_that_cannot_be_read_is_refused_before_training(tmp_path):
         fit(model, epochs=1, checkpoint=tmp_path, progress=False)
 
 
+class Counting(Line):
+    """With a state that grows."""
+
+    def get_extra_state(self):
+        return {str(i): np.int64(i) for i in range(self.steps)}
+
+    def set_extra_state(self, state):
+        self.steps = len(state)
+
+
+def test_extra_state_of_any_form_goes_on(tmp_path):
+    model, path = Counting(), tmp_path / 'run.pt'
+    fit(model, epochs=2, checkpoint=path, progress=False)
+    resumed = Counting()
+    fit(resumed, epochs=3, checkpoint=path, resume=True, progress=False)
+    assert resumed.steps == 6
+
+
 def test_files_left_by_killed_processes_are_removed(tmp_path):
     path = tmp_path / 'run.pt'
     left = ['.run.pt.checkpoint-abc_1234', '.other.pt.checkpoint-abcd1234']

@@ -271,6 +271,7 @@ PAIRS = {
     'objects': [np.array(['a', None]), np.array(['b', None])],
     'long list': [list(range(1000)), [*range(999), 0]],
     'many tensors': [[torch.ones(2)] * 300, [*([torch.ones(2)] * 299), torch.zeros(2)]],
+    'many numbers': [dict.fromkeys(range(500), x) for x in (1.0, 2.0)],
     'number': [1, 2],
     'kind': [None, False],
     'empty': [{}, []],
@@ -304,6 +305,15 @@ def test_data_of_any_loader(kind):
     mine = settings(Foreign(loader=make(1.0)))
     assert differences(settings(Foreign(loader=make(1.0))), mine, []) == []
     assert differences(settings(Foreign(loader=make(2.0))), mine, [])
+
+
+def test_many_entries_are_one_setting():
+    many = {f'{i}': [torch.ones(9) * i] for i in range(1000)}
+    mine = settings(Foreign(many))
+    assert len(mine) == len(settings(Foreign(3)))
+    many['7'] = [torch.ones(9)]
+    (found,) = differences(settings(Foreign(many)), mine, [])
+    assert found.startswith('model.setting is ')
 
 
 def test_what_makes_a_loader_fast_is_no_setting():
@@ -351,16 +361,17 @@ def test_a_device_is_no_setting():
 
 
 def test_round_off_of_derived_tensors_makes_no_difference():
-    x = torch.rand(5000, dtype=torch.double)
-    for size in (5, 5000):
+    x = torch.rand(1_500_000, dtype=torch.double)
+    for size in (5, 5000, len(x)):
         mine = settings(Foreign(x[:size]))
         noisy = x[:size] * (1 + 1e-7 * torch.randn(size))
         assert differences(settings(Foreign(noisy)), mine, []) == []
         one = x[:size].clone()
-        one[3] *= 1.01
+        one[3] += 0.01
         swapped = x[:size].clone()
         swapped[[1, 2]] = swapped[[2, 1]]
-        for other in (one, swapped, x[:size].float(), x[:size].view(1, -1)):
+        moved = x[:size].roll(max(size // 2, 1))
+        for other in (one, swapped, moved, x[:size].float(), x[:size].view(1, -1)):
             assert differences(settings(Foreign(other)), mine, [])
 
 
