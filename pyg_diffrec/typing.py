@@ -47,7 +47,8 @@ class Phase(NamedTuple):
         optimizer (torch.optim.Optimizer, optional): Updates the parameters of the
             phase; without one, the method updates them itself, without gradients.
         method (str): The name of the model's method that maps a batch to its
-            losses, a dictionary of scalars whose :obj:`'total'` is minimised.
+            losses, a dictionary of scalars whose :obj:`'total'` is minimised, or to
+            the total alone.
         scheduler (LRScheduler, optional): Sets the learning rates anew after each
             epoch.
     """

@@ -89,7 +89,8 @@ def ml_1m(args):
     )
     model = DiffRec.from_data(dataset[0], **preset('DiffRec', 'ml-1m_clean'))
     if args.checkpoint:
-        model.load_state_dict(load_checkpoint(args.checkpoint)['best'])
+        first, *_ = load_checkpoint(args.checkpoint)['readings'].values()
+        model.load_state_dict(first['best'])
     rows = interaction_rows(dataset[0])
     name = f'ml-1m, {"trained" if args.checkpoint else "fresh"} weights'
     return compare(name, model, rows, rows.num_rows, args.repeats)

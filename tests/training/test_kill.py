@@ -59,9 +59,13 @@ def test_killed_and_resumed_run_ends_with_the_same_weights_and_metrics(tmp_path)
     saved = torch.load(killed, weights_only=True)['readings']
     assert 1 <= saved['']['result']['num_epochs'] < 12
     assert not killed.with_name('killed.pt.weights').exists()
+    # As if it had been killed in the midst of writing.
+    half = killed.with_name('.killed.pt.checkpoint-abcd1234')
+    half.write_bytes(killed.read_bytes()[:100])
 
     resume = command(killed, 'resume', 'fast')
     assert subprocess.run(resume, env=environment).returncode == 0
+    assert not half.exists()
     expected = torch.load(f'{whole}.weights', weights_only=True)
     actual = torch.load(f'{killed}.weights', weights_only=True)
     assert expected.keys() == actual.keys()
