@@ -98,7 +98,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             return self
         try:  # Resets the high-water mark of the process, on Linux.
-            Path('/proc/self/clear_refs').write_text('5')
+            Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
             self.source = 'VmHWM'
         except OSError:
             self.source = 'maximum since the process started'
@@ -109,7 +109,7 @@ class PeakMemory:
             self.bytes = torch.cuda.max_memory_allocated()
             self.source = 'torch.cuda.max_memory_allocated'
         elif self.source == 'VmHWM':
-            status = Path('/proc/self/status').read_text()
+            status = Path('/proc/self/status').read_text(encoding='utf-8')
             self.bytes = int(status.split('VmHWM:')[1].split()[0]) * 1024
         else:
             self._since_start()

@@ -102,6 +102,8 @@ def lock_folder(folder: Path, what: str) -> Iterator[None]:
                 f"Another {what} is running in '{folder}': wait for it, or choose "
                 f'another folder with --out'
             ) from None
+        except OSError as error:  # Some network file systems have no locks.
+            raise unwritable(path, error) from error
         yield
 
 

@@ -546,8 +546,8 @@ class _Bench:
             if not self.progress and split == 'val' and now - said > _LINE_EVERY:
                 said = now
                 self.echo(
-                    f'{self._name(run)}: {metric} {value:.4f}, best {best:.4f}, after '
-                    f'{count} validations since the start'
+                    f'{self._name(run)}: {metric} {value:.4f}, best {best:.4f}, '
+                    f'validation {count} since the start'
                 )
             return found
 

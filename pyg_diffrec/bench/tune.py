@@ -15,8 +15,8 @@ from pyg_diffrec import models
 from pyg_diffrec.bench.data import build_dataset, check_dataset
 from pyg_diffrec.bench.environment import out_of_memory
 from pyg_diffrec.bench.files import clear_leftovers, lock_folder, write_whole
-from pyg_diffrec.bench.suite import Training
-from pyg_diffrec.evaluation import USER_METRICS, Protocol, evaluate, parse_metric
+from pyg_diffrec.bench.suite import Training, check_metric
+from pyg_diffrec.evaluation import Protocol, evaluate
 from pyg_diffrec.models import MODELS, VARIANTS, preset
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.training import NonFiniteLossError, fit_readings
@@ -131,7 +131,7 @@ def tune(
     check_whole('tune', minimum=0, seed=seed)
     space = load_space(model)
     first = [_start(model, name, space) for name in dict.fromkeys(start)]
-    _check_metric(metric)
+    check_metric(metric, 'tune')
     datasets = [{**dataset, 'roles': role} for role in roles] or [dataset]
     for spec in datasets:
         check_dataset(spec)
@@ -184,15 +184,6 @@ def tune(
             _write_preset(paths[-1], args, origin)
             echo(f'best of {len(done)}: {metric} {value:.4f} {args}\nwrote {paths[-1]}')
         return paths
-
-
-def _check_metric(metric: str) -> None:
-    name, _ = parse_metric(metric)
-    if name not in USER_METRICS:
-        raise ValueError(
-            f"'metric' needs to be one of which higher is better, "
-            f"{', '.join(USER_METRICS)}, in 'tune' (got '{metric}')"
-        )
 
 
 def _open_study(path: Path, name: str) -> Any:
@@ -287,6 +278,8 @@ class _Search:
         # has drawn is drawn again, place by place, with the results before it.
         sampler = optuna.samplers.TPESampler(seed=seed)
         self.replay = optuna.create_study(sampler=sampler, direction='maximize')
+        # Whether the model took some hyper-parameters on this data.
+        self.accepted = False
 
     def run(self, trials: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
         r"""Runs what is left of so many trials. Yields the place of each, how it went
@@ -295,6 +288,7 @@ class _Search:
 
         ended = self.study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
         done = {trial.user_attrs.get('place', trial.number): trial for trial in ended}
+        self.accepted = len(done) > 0
         first = self.study.user_attrs.get('start', [])
         for place in range(trials):
             params = first[place] if place < len(first) else self._draw()
@@ -393,11 +387,15 @@ class _Search:
         base, fixed = VARIANTS.get(self.model, (self.model, {}))
         cls = getattr(models, base)
         try:
-            return cls.from_data(self.data[0], **{**fixed, **args})
+            built = cls.from_data(self.data[0], **{**fixed, **args})
         except ValueError as error:
-            # What the model refuses with its defaults too, no hyper-parameter cures.
-            cls.from_data(self.data[0], **fixed)
+            # What the model never took and refuses with its defaults too, no
+            # hyper-parameter cures.
+            if not self.accepted:
+                cls.from_data(self.data[0], **fixed)
             raise _RefusedError(str(error)) from error
+        self.accepted = True
+        return built
 
 
 def _write_preset(path: Path, args: dict[str, Any], origin: str) -> None:

@@ -169,31 +169,40 @@ def test_a_folder_in_place_of_the_file_and_the_reverse(tmp_path, make_record):
             pass
 
 
-LIMITED = """
-import json, resource, sys
-from pathlib import Path
-from pyg_diffrec.bench.results import ResultsFile
-results = ResultsFile(Path(sys.argv[1]))
-record = results.load()[0]
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-results.append({**record, 'key': 'b'})
-"""
+@pytest.fixture
+def limit_sizes():
+    """Limits the size of files, so that a write ends in the middle."""
+    resource = pytest.importorskip('resource')
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.skipif(sys.platform == 'win32', reason='limits of POSIX')
-def test_a_limit_of_sizes_leaves_the_file_whole(tmp_path, make_record):
+def test_a_limit_of_sizes_leaves_the_file_whole(tmp_path, make_record, limit_sizes):
     results = ResultsFile(tmp_path / 'results.jsonl')
-    results.append(make_record())
-    root = os.path.dirname(os.path.dirname(sys.modules['pyg_diffrec'].__file__))
-    done = subprocess.run(
-        [sys.executable, '-c', LIMITED, str(results.path)],
-        env={**os.environ, 'PYTHONPATH': root},
-        capture_output=True,
-        text=True,
-    )
-    assert "results.jsonl' cannot be written (File too large): make" in done.stderr
-    assert results.load() == [make_record()]
+    results.append(make_record('a'))
+    limit_sizes(results.path.stat().st_size + 100)
+    message = r"results.jsonl' cannot be written \(File too large\): make room"
+    with pytest.raises(OSError, match=message):
+        results.append(make_record('b'))
+    assert results.load() == [make_record('a')]
     assert [x.name for x in tmp_path.iterdir()] == ['results.jsonl']
+
+
+def test_a_limit_of_sizes_leaves_a_journal_whole(tmp_path, limit_sizes):
+    from pyg_diffrec.bench.journal import Journal
+
+    path = tmp_path / 'a.journal'
+    logs = [{'op_code': i, 'x': 'y' * 50} for i in range(4)]
+    Journal(path).append_logs(logs[:2])
+    limit_sizes(path.stat().st_size + 30)
+    journal = Journal(path)
+    with pytest.raises(OSError, match=r"a.journal' cannot be written \(File too large"):
+        journal.append_logs(logs[2:])
+    limit_sizes(path.stat().st_size * 2)
+    assert Journal(path).read_logs(0) == journal.read_logs(0) == logs[:2]
+    journal.append_logs(logs[2:])
+    assert Journal(path).read_logs(1) == journal.read_logs(1) == logs[1:]
 
 
 def test_second_bench_in_the_same_folder_is_refused(tmp_path):

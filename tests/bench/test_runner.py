@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch_geometric import seed_everything
 
 from pyg_diffrec import models
@@ -19,6 +20,7 @@ from pyg_diffrec.bench import (
 )
 from pyg_diffrec.bench import finished as finished_runs
 from pyg_diffrec.bench.report import table
+from pyg_diffrec.cli import main
 from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import DiffRec
 from pyg_diffrec.training import fit
@@ -520,9 +522,9 @@ def test_lines_tell_how_far_it_is(tmp_path, monkeypatch):
     curve = records[0]['curve']
     assert [line for line in lines if 'seed 1: Recall@5' in line][:3] == [
         f'[1/4] DiffRec on synthetic 60 50, seed 1: Recall@5 {curve[0]["Recall@5"]:.4f}'
-        f', best {curve[0]["Recall@5"]:.4f}, after 1 validations since the start',
+        f', best {curve[0]["Recall@5"]:.4f}, validation 1 since the start',
         f'[1/4] DiffRec on synthetic 60 50, seed 1: Recall@5 {curve[1]["Recall@5"]:.4f}'
-        f', best {best[0]:.4f}, after 2 validations since the start',
+        f', best {best[0]:.4f}, validation 2 since the start',
         next(line for line in lines if 'on validation at epoch' in line),
     ]
     ends = [line for line in lines if 'on validation' in line]
@@ -544,3 +546,101 @@ def test_versions_are_asked_for_before_anything_is_trained(tmp_path, monkeypatch
     with pytest.raises(ValueError, match='no metadata'):
         run(tmp_path, lines)
     assert lines == []
+
+
+SUITE = """
+metric = 'Recall@5'
+metrics = ['Recall@5']
+[training]
+epochs = 2
+eval_every = 1
+[[datasets]]
+name = 'synthetic'
+num_users = 40
+num_items = 50
+[[models]]
+name = 'EASE'
+[[models]]
+name = 'MostPopular'
+[[models]]
+name = 'DiffRec'
+"""
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """The command, on a small suite."""
+    (tmp_path / 'small.toml').write_text(SUITE)
+
+    def call(*args):
+        out = tmp_path / 'out'
+        command = ['bench', str(tmp_path / 'small.toml'), '--out', str(out), *args]
+        return CliRunner().invoke(main, command), out
+
+    return call
+
+
+def labels_of(page):
+    rows = [line for line in page.splitlines() if line.startswith('| ')]
+    return [line.split(' | ')[0].strip('| ') for line in rows[2:]]
+
+
+def test_a_report_after_some_models_holds_the_others_too(bench):
+    bench('--models', 'MostPopular')
+    bench('--models', 'DiffRec', '--seeds', '1,2')
+    result, out = bench('--models', 'EASE,EASE')
+    assert result.exit_code == 0, result.output
+    page = (out / 'results.md').read_text(encoding='utf-8')
+    assert labels_of(page) == ['EASE', 'MostPopular', 'DiffRec']
+    assert '| DiffRec | 2 |' in page
+    assert result.output.count('MostPopular') == 1  # It is in the table.
+    assert len(ResultsFile(out / 'results.jsonl').load()) == 4
+    # Fewer epochs are other runs, which do not go into one table with these.
+    bench('--models', 'EASE', '--epochs', '1')
+    page = (out / 'results.md').read_text(encoding='utf-8')
+    assert labels_of(page) == ['EASE']
+
+
+def test_running_again_without_resuming_leaves_each_run_once(bench):
+    bench()
+    result, out = bench('--no-resume')
+    assert 'already there' not in result.output
+    keys = [record['key'] for record in ResultsFile(out / 'results.jsonl').load()]
+    assert len(keys) == len(set(keys)) == 3
+
+
+def test_a_command_with_failed_runs_names_them_and_exits_with_an_error(
+    bench, monkeypatch
+):
+    def fail(*args, **kwargs):
+        raise ValueError('no\nluck')
+
+    monkeypatch.setattr(models.EASE, 'from_data', fail)
+    result, out = bench('--models', 'EASE')
+    assert result.exit_code == 1
+    assert 'no luck' in (out / 'results.md').read_text(encoding='utf-8')
+    result, _ = bench()
+    assert result.exit_code == 1
+    assert 'Some runs failed:\nEASE on synthetic 40 50, seed 1: no\nluck' in (
+        result.output
+    )
+    page = (out / 'results.md').read_text(encoding='utf-8')
+    assert labels_of(page) == ['MostPopular', 'DiffRec']
+    assert '- EASE on synthetic 40 50, seed 1: no luck' in page
+    plan = bench('--dry-run')[0].output
+    assert plan.count('already there') == 2
+    assert plan.count('to run') == 1
+
+
+def test_files_in_the_way_are_errors_of_the_command(bench):
+    _, out = bench('--models', 'MostPopular')
+    (out / 'results.md').unlink()
+    (out / 'results.md').mkdir()
+    result, _ = bench('--models', 'MostPopular')
+    assert result.exit_code == 2
+    assert "results.md' needs to be a file" in ' '.join(result.output.split())
+    result = CliRunner().invoke(
+        main, ['bench', '--out', str(out / 'results.jsonl' / 'below')]
+    )
+    assert result.exit_code == 2
+    assert 'cannot be a folder' in ' '.join(result.output.split())

@@ -236,6 +236,28 @@ def test_what_no_hyper_parameter_cures_ends_the_search(
     assert lines == trained == []
 
 
+@pytest.mark.parametrize('budgets', [[8], [1, 2, 8]])
+def test_a_space_may_leave_out_the_defaults(tmp_path, monkeypatch, budgets):
+    """Which the model refuses on this data, as DiffMM does with one modality."""
+    module = sys.modules['pyg_diffrec.bench.tune']
+    from_data = module.models.EASE.from_data
+
+    def picky(data, l2=7.0):
+        if l2 < 500.0:
+            raise ValueError('not on this data')
+        return from_data(data, l2=l2)
+
+    monkeypatch.setattr(module.models.EASE, 'from_data', picky)
+    space = {'l2': {'choices': [1000.0, 5.0, 600.0]}}
+    monkeypatch.setattr(module, 'load_space', lambda model: space)
+    start = tmp_path / 'start.toml'
+    start.write_text('l2 = 600.0')
+    lines = trials_of('EASE', budgets, tmp_path / 'out', TINY, start=[str(start)])
+    failed = [line for line in lines if line.startswith('failed: not on this data')]
+    assert len(failed) > 0
+    assert len([line for line in lines if line.startswith('Recall')]) > 1
+
+
 def test_errors_of_training_that_no_hyper_parameter_causes_end_the_search(
     tmp_path, monkeypatch
 ):
