@@ -113,7 +113,8 @@ class Run:
 
 
 def _digest(parts: dict[str, Any]) -> str:
-    text = json.dumps(parts, sort_keys=True)
+    # What JSON does not have is refused before it is run.
+    text = json.dumps(parts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -388,7 +389,7 @@ class _Bench:
     def _can_be_recorded(self, run: Run) -> bool:
         r"""Looks at what would be written before there is any work in it."""
         try:
-            _refuse_non_finite(run.identity)
+            _check_recordable(run.identity)
         except ValueError as error:
             self._fail([run], error)
             return False
@@ -450,7 +451,7 @@ class _Bench:
                     record |= _test(run, data, chosen.model)
                     if run.key in on_test:
                         record['best_on_test'] = _selected(run, on_test[run.key].result)
-                    _refuse_non_finite(record)
+                    _check_recordable(record)
                 records.append(record)
         chosen_trainings = {found.training for found in best.values()}
         for training in set(by_training) - chosen_trainings:
@@ -620,14 +621,16 @@ def _record(
     }
 
 
-def _refuse_non_finite(value: Any, where: str = '') -> None:
-    r"""Refuses numbers that JSON does not have, wherever they are."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"'{where}' is {value}, which cannot be recorded")
+def _check_recordable(value: Any, where: str = '') -> None:
+    r"""Refuses what JSON does not have, wherever it is."""
     entries: Any = ()
     if isinstance(value, dict):
         entries = value.items()
     elif isinstance(value, (list, tuple)):
         entries = enumerate(value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"'{where}' is {value}, which cannot be recorded")
+    elif value is not None and not isinstance(value, (str, int, float)):
+        raise ValueError(f"'{where}' is {value!r}, which cannot be recorded")
     for key, entry in entries:
-        _refuse_non_finite(entry, f'{where}.{key}' if where else str(key))
+        _check_recordable(entry, f'{where}.{key}' if where else str(key))

@@ -1,5 +1,6 @@
 import os
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,7 @@ INF = float('inf')
             "hyper_parameters.temperature' is inf",
         ),
         ({'name': 'EASE', 'grid': {'l2': [1.0, INF]}}, "'grid.l2.1' is inf"),
+        ({'name': 'EASE', 'l2': date(1979, 5, 27)}, "l2' is datetime.date(1979"),
         ({'name': 'RecDiff'}, 'needs ties between users'),
         ({'name': 'SimGCL', 'layer_weights': [1.0]}, "'layer_weights'"),
     ],
