@@ -349,6 +349,7 @@ def test_a_search_killed_at_any_write_goes_on(tmp_path, monkeypatch):
         rest = trials_of('EASE', [3], out, TINY)
         assert rest == once[3 - len(rest) :]
         assert (out / f'{path}.toml').read_bytes() == preset
+        assert trials_of('EASE', [3], out, TINY) == []  # It can be read again.
 
 
 def test_a_search_that_is_killed_leaves_no_lock(tmp_path):
