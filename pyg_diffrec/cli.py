@@ -15,7 +15,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             raise click.UsageError(str(error)) from error
 
 
@@ -84,25 +84,28 @@ def bench(
     """
     from pyg_diffrec.bench import (
         ResultsFile,
+        finished,
         load_suite,
         plan,
+        recorded,
         run_suite,
         terminal_table,
         write_report,
     )
 
-    spec = load_suite(suite).override(seeds=seeds, models=models, epochs=epochs)
+    whole = load_suite(suite).override(epochs=epochs)
+    spec = whole.override(seeds=seeds, models=models)
     _check_device(device)
     out = out or Path('bench-results') / spec.name
+    results = ResultsFile(out / 'results.jsonl')
     if dry_run:
-        results = ResultsFile(out / 'results.jsonl').load() if resume else []
-        done = {record['key'] for record in results}
+        done = finished(list(plan(spec)), results.load() if resume else [])
         for run in plan(spec):
             state = 'already there' if run.key in done else 'to run'
             click.echo(f'{run}: {state}; {run.model.args} {run.model.grid or ""}')
         return
     try:
-        records, failures = run_suite(
+        _, failures = run_suite(
             spec,
             out,
             data_root=data_root,
@@ -117,8 +120,11 @@ def bench(
             err=True,
         )
         sys.exit(130)
-    if records:
-        click.echo('\n' + terminal_table(write_report(spec, records, out)))
+    # The report is on all of the suite that is there, whatever ran now.
+    records = recorded(whole, results.load())
+    if records or failures:
+        markdown = write_report(whole, records, out, failures)
+        click.echo('\n' + terminal_table(markdown))
     if failures:
         raise click.ClickException('Some runs failed:\n' + '\n'.join(failures))
 

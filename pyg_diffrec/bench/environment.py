@@ -2,9 +2,7 @@ r"""What a number depends on besides the code: versions, commit and memory."""
 
 import contextlib
 import json
-import os
 import platform
-import resource
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Optional
 import torch
 
 import pyg_diffrec
+from pyg_diffrec.bench.files import write_whole
 
 _PACKAGES = ['torch', 'torch-geometric', 'torch-scatter', 'torch-sparse', 'numpy']
 
@@ -62,22 +61,28 @@ def write_measurement(measured: dict[str, Any], path: Optional[Path] = None) -> 
     text = json.dumps(where | measured, indent=2, allow_nan=False)
     print(text, flush=True)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix('.part')
-        part.write_text(text + '\n')
-        os.replace(part, path)
+        write_whole(path, (text + '\n').encode())
 
 
 def _git(root: Path, *args: str) -> str:
     command = ['git', '-C', str(root), *args]
     return subprocess.run(
-        command, check=True, capture_output=True, text=True
+        command, check=True, capture_output=True, encoding='utf-8'
     ).stdout.strip()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    r"""Whether an error says that memory ran out, of the machine or of a GPU."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    # PyTorch has no class for the memory of the machine.
+    return isinstance(error, RuntimeError) and 'allocate memory' in str(error)
 
 
 class PeakMemory:
     r"""The peak memory of what runs inside the context, in bytes: of the GPU if one
-    is used, else resident memory of the process.
+    is used, else resident memory of the process; :obj:`None` where the system does not
+    tell.
 
     Args:
         device (str): The device of the run.
@@ -93,7 +98,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             return self
         try:  # Resets the high-water mark of the process, on Linux.
-            Path('/proc/self/clear_refs').write_text('5')
+            Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
             self.source = 'VmHWM'
         except OSError:
             self.source = 'maximum since the process started'
@@ -104,8 +109,16 @@ class PeakMemory:
             self.bytes = torch.cuda.max_memory_allocated()
             self.source = 'torch.cuda.max_memory_allocated'
         elif self.source == 'VmHWM':
-            status = Path('/proc/self/status').read_text()
+            status = Path('/proc/self/status').read_text(encoding='utf-8')
             self.bytes = int(status.split('VmHWM:')[1].split()[0]) * 1024
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            self.bytes = peak if platform.system() == 'Darwin' else peak * 1024
+            self._since_start()
+
+    def _since_start(self) -> None:
+        try:
+            import resource
+        except ImportError:  # Windows
+            self.source = 'unknown'
+            return
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.bytes = peak if platform.system() == 'Darwin' else peak * 1024

@@ -1,12 +1,47 @@
 r"""The file of finished runs."""
 
-import fcntl
 import json
-import os
-import tempfile
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Iterator
+
+from pyg_diffrec.bench.files import lock_folder, write_whole
+
+_WORDS = {
+    str: 'a string',
+    int: 'a whole number',
+    float: 'a number',
+    bool: 'true or false',
+    list: 'a list',
+    dict: 'an object',
+}
+_SCHEMA: dict[str, type] = {
+    'key': str,
+    'model': str,
+    'label': str,
+    'hyper_parameters': dict,
+    'grid': dict,
+    'chosen': dict,
+    'tried': list,
+    'dataset': dict,
+    'seed': int,
+    'metric': str,
+    'metrics': list,
+    'protocols': list,
+    'protocol': dict,
+    'training': dict,
+    'selected_epoch': int,
+    'num_epochs': int,
+    'validation': dict,
+    'test': dict,
+    'curve': list,
+    'deterministic': bool,
+    'seconds_per_epoch': float,
+    'seconds_per_evaluation': float,
+    'device': str,
+    'threads': int,
+    'versions': dict,
+}
 
 
 class ResultsFile:
@@ -24,52 +59,125 @@ class ResultsFile:
         r"""All records, in the order of their addition.
 
         Raises:
-            ValueError: If a line is not a JSON object; the error names it.
+            ValueError: If a line is not the record of a run; the error names it.
+            OSError: If the file cannot be read.
         """
-        if not self.path.exists():
-            return []
         records = []
-        for number, line in enumerate(self.path.read_text().splitlines(), start=1):
+        for number, _, record in list(self._lines()):
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
+                _check(record)
+            except ValueError as error:
                 raise ValueError(
-                    f"'{self.path}' line {number} is not valid JSON ({error}): "
+                    f"'{self.path}' line {number} is not the record of a run: {error}; "
                     f'remove the line; its run will be repeated'
-                ) from error
+                ) from None
             records.append(record)
         return records
 
     def append(self, record: dict[str, Any]) -> None:
-        r"""Adds a record."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        old = self.path.read_bytes() if self.path.exists() else b''
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix='.results-')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                file.write(old + json.dumps(record, allow_nan=False).encode() + b'\n')
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, self.path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        r"""Adds a record, in place of those of the same run.
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+        Raises:
+            ValueError: If the record holds a number that is not finite.
+            OSError: If the file cannot be written; it stays as it is.
+        """
+        line = json.dumps(record, allow_nan=False).encode()
+        others = [
+            old
+            for _, old, found in self._lines()
+            if not isinstance(found, dict) or found.get('key') != record['key']
+        ]
+        write_whole(self.path, b'\n'.join([*others, line, b'']))
+
+    def lock(self) -> AbstractContextManager[None]:
         r"""Keeps a second bench out of the folder.
 
         Raises:
             ValueError: If another bench is running there.
+            OSError: If the folder cannot be written to.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.parent / '.lock', 'w') as file:
+        return lock_folder(self.path.parent, 'bench')
+
+    def _lines(self) -> Iterator[tuple[int, bytes, Any]]:
+        if self.path.is_dir():
+            raise IsADirectoryError(
+                f"'{self.path}' needs to be a file, there is a folder in its place: "
+                f'rename the folder'
+            )
+        if not self.path.exists():
+            return
+        lines = self.path.read_bytes().split(b'\n')
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                yield number, line, json.loads(line.decode())
+            except (ValueError, RecursionError) as error:
                 raise ValueError(
-                    f"Another bench is running in '{self.path.parent}': wait for it, "
-                    f'or choose another folder with --out'
-                ) from None
-            yield
+                    f"'{self.path}' line {number} is not valid JSON ({error}): "
+                    f'remove the line; its run will be repeated'
+                ) from error
+
+
+def _check(record: Any) -> None:
+    r"""Refuses what is not the record of a run, down to each number that a report
+    shows."""
+    _typed('the line', record, dict)
+    for key, kind in _SCHEMA.items():
+        _held(record, key, kind)
+    _held(record['versions'], 'torch', str, 'versions')
+    metrics = [*record['metrics'], record['metric']]
+    for metric in metrics:
+        _typed("an entry of 'metrics'", metric, str)
+    _numbers(record['validation'], metrics, 'validation')
+    for index, point in enumerate(record['curve']):
+        _numbers(point, ['epoch', record['metric']], f'curve.{index}')
+    for index, protocol in enumerate(record['protocols']):
+        _typed(f"'protocols.{index}'", protocol, dict)
+        history = _held(protocol, 'history', str, f'protocols.{index}')
+        _held(record['protocol'], history, str, 'protocol')
+        measured = _held(record['test'], history, dict, 'test')
+        _numbers(measured, metrics, f'test.{history}')
+        if record.get('user_groups'):
+            _groups(record, history, metrics)
+    for key in record['grid']:
+        if key not in record['chosen']:
+            raise ValueError(f"'chosen.{key}' is missing")
+    if record.get('best_on_test'):
+        _numbers(record['best_on_test'], ['epoch', *metrics], 'best_on_test')
+    for key, kind in (('peak_memory_bytes', int), ('commit', str)):
+        if key not in record:
+            raise ValueError(f"'{key}' is missing")
+        if record[key] is not None:
+            _held(record, key, kind)
+
+
+def _groups(record: dict[str, Any], history: str, metrics: list[str]) -> None:
+    groups = _held(record, 'groups', dict)
+    for index, group in enumerate(_held(groups, history, list, 'groups')):
+        where = f'groups.{history}.{index}'
+        _numbers(group, ['users', *metrics], where)
+        bounds = _held(group, 'interactions', list, where)
+        if len(bounds) != 2 or type(bounds[0]) is not int:
+            raise ValueError(f"'{where}.interactions' needs two bounds (got {bounds})")
+
+
+def _numbers(table: Any, keys: list[str], where: str) -> None:
+    _typed(f"'{where}'", table, dict)
+    for key in keys:
+        _held(table, key, float, where)
+
+
+def _held(table: dict[str, Any], key: str, kind: type, where: str = '') -> Any:
+    name = f'{where}.{key}' if where else key
+    if key not in table:
+        raise ValueError(f"'{name}' is missing")
+    return _typed(f"'{name}'", table[key], kind)
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    kinds: tuple[type, ...] = (int, float) if kind is float else (kind,)
+    # A Boolean is an integer to Python.
+    if not isinstance(value, kinds) or isinstance(value, bool) is not (kind is bool):
+        raise ValueError(f'{name} needs to be {_WORDS[kind]} (got {value!r:.60})')
+    return value

@@ -8,7 +8,7 @@ from typing import Any, Iterator, Optional, Sequence
 
 from pyg_diffrec import models
 from pyg_diffrec.bench.data import check_dataset
-from pyg_diffrec.evaluation import Protocol, parse_metric
+from pyg_diffrec.evaluation import USER_METRICS, Protocol, parse_metric
 from pyg_diffrec.models import MODELS, VARIANTS, preset
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.typing import History
@@ -174,6 +174,7 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
     shown = _typed(table, 'table', list, where, metrics)
     for value in [metric, *metrics]:
         parse_metric(value)
+    check_metric(metric, where)
     for value in [metric, *shown]:
         if value not in metrics:
             raise ValueError(
@@ -203,6 +204,20 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
         protocols=_parse_protocols(table.get('protocol', {}), where),
         training=_parse_training(table.get('training', {}), where),
     )
+
+
+def check_metric(metric: str, where: str) -> None:
+    r"""Refuses a metric that cannot choose, as more of it is no better.
+
+    Raises:
+        ValueError: If the metric is unknown or has no direction.
+    """
+    name, _ = parse_metric(metric)
+    if name not in USER_METRICS:
+        raise ValueError(
+            f"'metric' chooses, so that it needs to be one of which higher is better, "
+            f"{', '.join(USER_METRICS)}, in {where} (got '{metric}')"
+        )
 
 
 def _parse_user_groups(table: dict[str, Any], where: str) -> list[int]:

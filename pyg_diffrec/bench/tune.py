@@ -2,9 +2,10 @@ r"""Hyper-parameter search on validation, with Optuna."""
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import click
 from torch_geometric import seed_everything
@@ -12,14 +13,21 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec import models
 from pyg_diffrec.bench.data import build_dataset, check_dataset
-from pyg_diffrec.bench.suite import Training
+from pyg_diffrec.bench.environment import out_of_memory
+from pyg_diffrec.bench.files import clear_leftovers, lock_folder, write_whole
+from pyg_diffrec.bench.suite import Training, check_metric
 from pyg_diffrec.evaluation import Protocol, evaluate
 from pyg_diffrec.models import MODELS, VARIANTS, preset
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.training import NonFiniteLossError, fit_readings
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.toml import read_toml
 
 _FOLDER = Path(models.__file__).parent / 'spaces'
+
+
+class _RefusedError(ValueError):
+    r"""A model refuses hyper-parameters that others of the space may stand in for."""
 
 
 def spaces() -> list[str]:
@@ -79,10 +87,12 @@ def tune(
     r"""Searches the best hyper-parameters on validation; test is never looked at.
 
     The study lies in :obj:`out` and goes on where it stopped: :obj:`trials` counts
-    those that are already there. From the fifth trial on, those whose validations
+    those that are already there, and the others are what they would have been without
+    a stop. From the fifth trial on, those whose validations
     stay below the median of the others at the same epoch are stopped early. Trials
     that diverge, do not fit into memory or are refused by the model count as failed,
-    with a message.
+    with a message; a search that is started again tries them again. All other errors
+    end the search.
 
     With several :obj:`roles` a trial is trained once and validated under each; a
     preset per role is the best by its own validation. The search itself is guided
@@ -93,7 +103,8 @@ def tune(
         dataset (dict): The dataset's :obj:`name` and arguments.
         trials (int): The number of trials.
         out (Path): The folder of the study and the preset.
-        metric (str, optional): The validation metric. (default: :obj:`'Recall@20'`)
+        metric (str, optional): The validation metric, one of which higher is better.
+            (default: :obj:`'Recall@20'`)
         seed (int, optional): The seed of the search and of every trial.
             (default: :obj:`1`)
         data_root (Path, optional): See :meth:`build_dataset`.
@@ -110,18 +121,22 @@ def tune(
 
     Raises:
         ValueError: If the model has no search space, the dataset is unknown, a preset
-            is unknown or lacks a hyper-parameter of the space, or no trial succeeded.
+            is unknown or does not suit the space, the metric cannot choose, the
+            dataset lacks what the model needs, another search is running in the
+            folder, the journal is damaged, or no trial succeeded.
+        OSError: If the folder cannot be written to.
         ImportError: If Optuna is not installed.
     """
+    check_whole('tune', trials=trials)
+    check_whole('tune', minimum=0, seed=seed)
     space = load_space(model)
-    first = [_start(model, name, space) for name in start]
+    first = [_start(model, name, space) for name in dict.fromkeys(start)]
+    check_metric(metric, 'tune')
     datasets = [{**dataset, 'roles': role} for role in roles] or [dataset]
     for spec in datasets:
         check_dataset(spec)
     try:
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise ImportError("Tuning needs Optuna: pip install 'pyg-diffrec[tune]'") from (
             error
@@ -132,54 +147,73 @@ def tune(
         for spec in datasets
     ]
     name = '+'.join([names[0], *roles[1:]])
-    out.mkdir(parents=True, exist_ok=True)
-    data = [build_dataset(spec, data_root, out / 'data') for spec in datasets]
     training = Training()
     if epochs is not None:
         training = replace(training, epochs=epochs)
-    study = optuna.create_study(
-        study_name=f'{name}-{metric}-{training.epochs}-seed{seed}',
-        storage=JournalStorage(JournalFileBackend(str(out / f'{name}.journal'))),
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=10),
-        direction='maximize',
-        load_if_exists=True,
-    )
-    if not study.trials:
-        for params in first:
-            study.enqueue_trial(params, skip_if_exists=True)
-    while sum(trial.state.is_finished() for trial in study.trials) < trials:
-        trial = study.ask()
-        args = suggest(trial, space)
-        state, note = None, ''
-        try:
-            values = _objective(
-                model, data, args, metric, seed, device, training, trial
+    with lock_folder(out, 'search'):
+        clear_leftovers(out)
+        data = [build_dataset(spec, data_root, out / 'data') for spec in datasets]
+        for graph in data:
+            # Wrong for the most popular items is wrong for every model.
+            popular = models.MostPopular.from_data(graph)
+            evaluate(popular, graph, 'val', [metric], Protocol())
+        study = _open_study(
+            out / f'{name}.journal', f'{name}-{metric}-{training.epochs}-seed{seed}'
+        )
+        if not study.trials and 'start' not in study.user_attrs:
+            study.set_user_attr('start', first)
+        search = _Search(model, space, data, metric, seed, device, training, study)
+        failed = ''
+        for place, note, args in search.run(trials):
+            failed = note if note.startswith('failed') else failed
+            echo(f'[{place + 1}/{trials}] {note} {args}')
+        done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+        if not done:
+            raise ValueError(
+                f"No trial of '{name}' succeeded: nothing to choose from; the last "
+                f'one {failed}'
             )
-            trial.set_user_attr('values', values)
-            value = sum(values) / len(values)
-        except optuna.TrialPruned:
-            value, state, note = None, optuna.trial.TrialState.PRUNED, 'stopped early'
-        except (MemoryError, NonFiniteLossError, ValueError) as error:
-            # A combination that the model refuses is a failed trial, not a failed
-            # search.
-            value, state, note = None, optuna.trial.TrialState.FAIL, f'failed: {error}'
-        study.tell(trial, value, state=state)
-        note = note or f'{metric} {", ".join(f"{value:.4f}" for value in values)}'
-        echo(f'[{trial.number + 1}/{trials}] {note} {args}')
-    done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-    if not done:
-        raise ValueError(f"No trial of '{name}' succeeded: nothing to choose from")
-    paths = []
-    for index, (name, spec) in enumerate(zip(names, datasets)):
-        values = [trial.user_attrs['values'][index] for trial in done]
-        value = max(values)
-        best = done[values.index(value)]
-        args = suggest(optuna.trial.FixedTrial(best.params), space)
-        paths.append(out / f'{name}.toml')
-        _write_preset(paths[-1], args, f'{metric} {value:.4f} on validation of {spec}')
-        echo(f'best of {len(done)}: {metric} {value:.4f} {args}\nwrote {paths[-1]}')
-    return paths
+        paths = []
+        for index, (name, spec) in enumerate(zip(names, datasets)):
+            values = [trial.user_attrs['values'][index] for trial in done]
+            value = max(values)
+            best = done[values.index(value)]
+            args = suggest(optuna.trial.FixedTrial(best.params), space)
+            paths.append(out / f'{name}.toml')
+            origin = f'{metric} {value:.4f} on validation of {spec}'
+            _write_preset(paths[-1], args, origin)
+            echo(f'best of {len(done)}: {metric} {value:.4f} {args}\nwrote {paths[-1]}')
+        return paths
+
+
+def _open_study(path: Path, name: str) -> Any:
+    r"""The study of a journal, which is begun if there is none."""
+    import optuna
+
+    from pyg_diffrec.bench.journal import Journal
+
+    # Versions before this one had Optuna's lock: it stayed behind if they were killed.
+    path.with_name(f'{path.name}.lock').unlink(missing_ok=True)
+    journal = Journal(path)
+    try:
+        return optuna.create_study(
+            study_name=name,
+            storage=optuna.storages.JournalStorage(journal),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=10),
+            direction='maximize',
+            load_if_exists=True,
+        )
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"'{path}' is not a journal of a search ({type(error).__name__}: {error}): "
+            f'remove the file to start over'
+        ) from error
 
 
 def _start(model: str, name: str, space: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -191,65 +225,181 @@ def _start(model: str, name: str, space: dict[str, dict[str, Any]]) -> dict[str,
             f"Preset '{name}' of '{model}' cannot start a search: it lacks {missing} "
             f'of the search space'
         )
+    for key, entry in space.items():
+        choices = entry.get('choices', [args[key]])
+        if json.dumps(args[key]) not in map(json.dumps, choices):
+            raise ValueError(
+                f"Preset '{name}' of '{model}' cannot start a search: its '{key}' is "
+                f'{args[key]!r}, where the search space has {choices}'
+            )
     return {
         key: json.dumps(args[key]) if 'choices' in entry else args[key]
         for key, entry in space.items()
     }
 
 
-def _objective(
-    model: str,
-    data: list[HeteroData],
-    args: dict[str, Any],
-    metric: str,
-    seed: int,
-    device: str,
-    training: Training,
-    trial: Any,
-) -> list[float]:
-    r"""The best validation under each reading of the data."""
-    from optuna import TrialPruned
+class _Search:
+    r"""Runs the trials of a study by their place in it: a trial that was interrupted
+    or that failed leaves its place to another, whatever numbers Optuna gives them.
 
-    base, fixed = VARIANTS.get(model, (model, {}))
-    curves: list[list[float]] = [[] for _ in data]
+    Args:
+        model (str): The name of the model or variant.
+        space (dict): Its search space.
+        data (list): The graph of each reading.
+        metric (str): The validation metric.
+        seed (int): The seed of the search and of every trial.
+        device (str): Where to train.
+        training (Training): How long to train.
+        study (optuna.Study): The study.
+    """
 
-    def validation(index: int) -> Callable[[Any], dict[str, float]]:
-        def validate(built: Any) -> dict[str, float]:
-            metrics = evaluate(built, data[index], 'val', [metric], Protocol())
-            curves[index].append(metrics[metric])
-            rounds = len(curves[index])
-            # Whether all readings are validated, and go on.
-            if all(len(curve) == rounds for curve in curves):
-                mean = sum(curve[-1] for curve in curves) / len(curves)
-                trial.report(mean, rounds * training.eval_every)
-                if trial.should_prune():
-                    raise TrialPruned
-            return metrics
+    def __init__(
+        self,
+        model: str,
+        space: dict[str, dict[str, Any]],
+        data: list[HeteroData],
+        metric: str,
+        seed: int,
+        device: str,
+        training: Training,
+        study: Any,
+    ) -> None:
+        import optuna
 
-        return validate
+        self.model = model
+        self.space = space
+        self.data = data
+        self.metric = metric
+        self.seed = seed
+        self.device = device
+        self.training = training
+        self.study = study
+        # A sampler's random state is not kept with a study. Here all that the study
+        # has drawn is drawn again, place by place, with the results before it.
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        self.replay = optuna.create_study(sampler=sampler, direction='maximize')
+        # Whether the model took some hyper-parameters on this data.
+        self.accepted = False
 
-    seed_everything(seed)
-    built = getattr(models, base).from_data(data[0], **{**fixed, **args})
-    readings = fit_readings(
-        built,
-        {str(index): validation(index) for index in range(len(data))},
-        epochs=training.epochs,
-        eval_every=training.eval_every,
-        patience=training.patience,
-        metric=metric,
-        device=device,
-        progress=False,
-    )
-    values = [reading.result.best_metric for reading in readings.values()]
-    if not all(map(math.isfinite, values)):
-        raise NonFiniteLossError(f"The validation metric '{metric}' is not finite")
-    return values
+    def run(self, trials: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        r"""Runs what is left of so many trials. Yields the place of each, how it went
+        and its hyper-parameters."""
+        from optuna.trial import TrialState
+
+        ended = self.study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
+        done = {trial.user_attrs.get('place', trial.number): trial for trial in ended}
+        self.accepted = len(done) > 0
+        first = self.study.user_attrs.get('start', [])
+        for place in range(trials):
+            params = first[place] if place < len(first) else self._draw()
+            if place in done:
+                self.replay.add_trial(done[place])
+                continue
+            trial, note, args = self._try(place, params)
+            if trial.state != TrialState.FAIL:
+                self.replay.add_trial(trial)
+            yield place, note, args
+
+    def _draw(self) -> dict[str, Any]:
+        from optuna.trial import TrialState
+
+        trial = self.replay.ask()
+        suggest(trial, self.space)
+        # Its result is added once it is there.
+        self.replay.tell(trial, state=TrialState.FAIL)
+        return trial.params
+
+    def _try(
+        self, place: int, params: dict[str, Any]
+    ) -> tuple[Any, str, dict[str, Any]]:
+        from optuna import TrialPruned
+        from optuna.samplers import PartialFixedSampler, RandomSampler
+        from optuna.trial import TrialState
+
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # It is called experimental.
+            self.study.sampler = PartialFixedSampler(params, RandomSampler())
+        trial = self.study.ask()
+        trial.set_user_attr('place', place)
+        args = suggest(trial, self.space)
+        try:
+            values = self._objective(trial, args)
+        except TrialPruned:
+            return (
+                self.study.tell(trial, state=TrialState.PRUNED),
+                'stopped early',
+                args,
+            )
+        except Exception as error:
+            # What a hyper-parameter may be the cause of is a failed trial, all else
+            # ends the search.
+            curable = isinstance(error, (NonFiniteLossError, _RefusedError))
+            if not curable and not out_of_memory(error):
+                raise
+            note = f'failed: {error}'
+            return self.study.tell(trial, state=TrialState.FAIL), note, args
+        trial.set_user_attr('values', values)
+        note = f'{self.metric} {", ".join(f"{value:.4f}" for value in values)}'
+        return self.study.tell(trial, sum(values) / len(values)), note, args
+
+    def _objective(self, trial: Any, args: dict[str, Any]) -> list[float]:
+        r"""The best validation under each reading of the data."""
+        from optuna import TrialPruned
+
+        curves: list[list[float]] = [[] for _ in self.data]
+
+        def validation(index: int) -> Callable[[Any], dict[str, float]]:
+            def validate(built: Any) -> dict[str, float]:
+                data = self.data[index]
+                metrics = evaluate(built, data, 'val', [self.metric], Protocol())
+                curves[index].append(metrics[self.metric])
+                rounds = len(curves[index])
+                # Whether all readings are validated, and go on.
+                if all(len(curve) == rounds for curve in curves):
+                    mean = sum(curve[-1] for curve in curves) / len(curves)
+                    trial.report(mean, rounds * self.training.eval_every)
+                    if trial.should_prune():
+                        raise TrialPruned
+                return metrics
+
+            return validate
+
+        seed_everything(self.seed)
+        readings = fit_readings(
+            self._build(args),
+            {str(index): validation(index) for index in range(len(self.data))},
+            epochs=self.training.epochs,
+            eval_every=self.training.eval_every,
+            patience=self.training.patience,
+            metric=self.metric,
+            device=self.device,
+            progress=False,
+        )
+        values = [reading.result.best_metric for reading in readings.values()]
+        if not all(map(math.isfinite, values)):
+            raise NonFiniteLossError(
+                f"The validation metric '{self.metric}' is not finite"
+            )
+        return values
+
+    def _build(self, args: dict[str, Any]) -> Any:
+        r"""Builds the model, or says that it refuses these hyper-parameters."""
+        base, fixed = VARIANTS.get(self.model, (self.model, {}))
+        cls = getattr(models, base)
+        try:
+            built = cls.from_data(self.data[0], **{**fixed, **args})
+        except ValueError as error:
+            # What the model never took and refuses with its defaults too, no
+            # hyper-parameter cures.
+            if not self.accepted:
+                cls.from_data(self.data[0], **fixed)
+            raise _RefusedError(str(error)) from error
+        self.accepted = True
+        return built
 
 
 def _write_preset(path: Path, args: dict[str, Any], origin: str) -> None:
     lines = [f'# {origin}']
     # Numbers, strings and lists of them look the same in JSON and TOML.
     lines += [f'{key} = {json.dumps(value)}' for key, value in args.items()]
-    temporary = path.with_name(f'.{path.name}')
-    temporary.write_text('\n'.join(lines) + '\n')
-    temporary.replace(path)
+    write_whole(path, ('\n'.join(lines) + '\n').encode())

@@ -47,6 +47,8 @@ class Recommender(torch.nn.Module):
 
     #: Whether the model comes out the same whatever the seed.
     deterministic: bool = False
+    #: Whether the model knows the answer, so that others are not compared with it.
+    oracle: bool = False
 
     def __init__(self, num_items: int) -> None:
         super().__init__()

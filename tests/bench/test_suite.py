@@ -13,7 +13,7 @@ def parse(**changes):
 @pytest.mark.parametrize('name', suite_names())
 def test_suites_of_the_package_are_valid(name):
     suite = load_suite(name)
-    assert suite.title
+    assert suite.title != name  # What a suite without a title is called.
     assert list(plan(suite))
 
 
@@ -150,6 +150,7 @@ def test_key_changes_with_all_that_decides_the_numbers():
         ({'models': [{'name': 'EASE', 'training': {'epoch': 1}}]}, "mean 'epochs'"),
         ({'metrics': ['Recal@20']}, "Did you mean 'Recall'"),
         ({'metric': 'MRR@5'}, "Unknown metric among 'metrics'"),
+        ({'metric': 'Coverage@5', 'metrics': ['Coverage@5']}, 'higher is better'),
         ({'metrics': 'Recall@20'}, "'metrics' needs to be of type 'list'"),
         ({'seeds': ['1']}, "'seeds' needs to be a list of integers"),
     ],

@@ -29,6 +29,7 @@ class Planted(Recommender):
     """
 
     deterministic = True
+    oracle = True
     user: Tensor
     item: Tensor
 
