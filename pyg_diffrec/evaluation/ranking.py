@@ -10,6 +10,7 @@ from torch_geometric.metrics import LinkPredMetricCollection
 
 from pyg_diffrec.data import interaction_rows, target_rows
 from pyg_diffrec.evaluation.protocol import Protocol
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.typing import Split
 from pyg_diffrec.utils.topk import masked_topk
@@ -61,6 +62,7 @@ def _build(metrics: Sequence[str], data: HeteroData) -> LinkPredMetricCollection
 
 
 @torch.no_grad()
+@keep_products()
 def rank(
     model: Any,
     data: HeteroData,

@@ -13,6 +13,7 @@ from pyg_diffrec.data import (
     validate,
 )
 from pyg_diffrec.data.temporal import Temporal
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import Phase
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
@@ -153,6 +154,7 @@ class Recommender(torch.nn.Module):
         return self._recommend(users, self.history.index_select(users), k, batch_size)
 
     @torch.no_grad()
+    @keep_products()
     def _recommend(
         self, users: Tensor, rows: SparseRows, k: int, batch_size: int
     ) -> Recommendation:
