@@ -109,11 +109,11 @@ class ItemGraph(torch.nn.Module):
                 f"'{self.__class__.__name__}' (got {list(x.shape)})"
             )
         dtype, (num_users, num_items) = x.dtype, (self.num_users, self.num_items)
-        adj = SparseRows(
-            self.rowptr, self.col, self.value.to(dtype), num_cols=num_items
+        adj = SparseRows._trusted(
+            self.rowptr, self.col, self.value.to(dtype), num_items
         )
-        adj_t = SparseRows(
-            self.rowptr_t, self.col_t, self.value_t.to(dtype), num_cols=num_users
+        adj_t = SparseRows._trusted(
+            self.rowptr_t, self.col_t, self.value_t.to(dtype), num_users
         )
         blocks = [
             # [I, B] -> [U, B] -> [I, B]

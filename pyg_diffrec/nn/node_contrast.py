@@ -87,7 +87,7 @@ def node_contrast_loss(
             f"'node_contrast_loss' (got {list(first.shape)}, {list(second.shape)} and "
             f'{node.numel()} nodes)'
         )
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(
             f"'temperature' needs to be positive in 'node_contrast_loss' (got "
             f'{temperature})'

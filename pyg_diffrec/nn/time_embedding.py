@@ -23,7 +23,8 @@ class SinusoidalTimeEmbedding(torch.nn.Module):
         - **output:** codes :math:`(B, d)`, in :math:`[-1, 1]`
 
     Raises:
-        ValueError: If :obj:`embedding_dim` is smaller than 2.
+        ValueError: If :obj:`embedding_dim` is smaller than 2, or :obj:`t` is not
+            one-dimensional.
 
     .. note::
         This is not :class:`torch_geometric.nn.PositionalEncoding`, which puts the
@@ -46,6 +47,11 @@ class SinusoidalTimeEmbedding(torch.nn.Module):
         self.register_buffer('frequency', frequency, persistent=False)
 
     def forward(self, t: Tensor, dtype: torch.dtype = torch.float) -> Tensor:
+        if t.dim() != 1:
+            raise ValueError(
+                f"'t' needs one dimension in '{self.__class__.__name__}' (got "
+                f'{list(t.shape)})'
+            )
         angle = t.view(-1, 1) * self.frequency.to(dtype)  # [B] -> [B, h]
         out = torch.cat([angle.cos(), angle.sin()], dim=-1)
         return torch.nn.functional.pad(out, (0, self.embedding_dim % 2))

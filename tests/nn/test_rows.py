@@ -206,6 +206,12 @@ def test_parts_that_do_not_fit_are_refused(parts):
     ):
         with pytest.raises(ValueError, match=message):
             AffineRows(start, **options)
+    rows = AffineRows(start, 0.0)
+    for weight in (torch.ones(4, H).double(), torch.ones(I).double()):
+        with pytest.raises(ValueError, match=r"'weight' needs shape \[11, \*\]"):
+            rows.project(weight)
+    with pytest.raises(ValueError, match="'block_size' needs to be positive"):
+        next(rows.blocks(0))
     with pytest.raises(ValueError, match=r"'mix' and 'pool' need shapes"):
         PooledNoise(torch.ones(2, 3), torch.ones(2, 3))
 

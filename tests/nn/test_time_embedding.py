@@ -17,4 +17,6 @@ def test_values_by_hand():
 def test_bad_size_is_refused():
     with pytest.raises(ValueError, match=r"'embedding_dim' .* at least 2 .*\(got 1\)"):
         SinusoidalTimeEmbedding(1)
+    with pytest.raises(ValueError, match=r"'t' needs one dimension .*got \[2, 1\]"):
+        SinusoidalTimeEmbedding(4)(torch.zeros(2, 1).long())
     assert str(SinusoidalTimeEmbedding(4)) == 'SinusoidalTimeEmbedding(4)'
