@@ -152,5 +152,5 @@ def check_dataset(data: HeteroData) -> None:
     r"""Follows the schema, is split, and says where it comes from."""
     validate(data)
     assert interaction_rows(data).nnz > 0
-    assert data.name
-    assert data.roles
+    for key in ('name', 'roles'):
+        assert data.get(key), f"'data.{key}' needs to say where it is from"
