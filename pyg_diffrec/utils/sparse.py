@@ -258,9 +258,10 @@ class SparseRows:
     def t(self) -> 'SparseRows':
         r"""Returns the transpose :math:`(I, B)`, where the entries of a column of
         ours follow each other by row."""
-        return SparseRows.from_coo(
-            self.col, self.row, self.value, num_rows=self.num_cols, num_cols=len(self)
-        )
+        col, perm = self.col.sort(stable=True)
+        count = torch.bincount(col, minlength=self.num_cols)
+        rowptr = F.pad(count.cumsum(0), (1, 0))
+        return SparseRows._trusted(rowptr, self.row[perm], self.value[perm], len(self))
 
     def to_dense(self) -> Tensor:
         r"""Returns the rows as a dense :math:`(B, I)` tensor."""

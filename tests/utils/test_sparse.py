@@ -214,3 +214,33 @@ def test_arguments_of_methods_are_checked(rows):
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
+def test_products_compile_in_one_piece(rows, backend):
+    def products(weight, vector):
+        scaled = rows.with_value(rows.value * 2)
+        few = scaled.index_select(torch.tensor([2, 0]))
+        return (
+            scaled.matmul(weight),
+            scaled.row_sum(),
+            scaled.dot(vector),
+            scaled.dot_dense(vector.expand(3, -1)),
+            segment_sum(scaled.value, scaled.rowptr),
+            few.matmul(weight),
+            scaled.t().matmul(weight[:3]),
+            scaled.select_columns(torch.tensor([3, 0])).matmul(weight[:2]),
+            SparseRows(rows.rowptr, rows.col, rows.value, num_cols=4).to_dense(),
+        )
+
+    torch._dynamo.reset()
+    compiled = torch.compile(products, backend=backend, fullgraph=True)
+    weight = torch.randn(4, 2, dtype=torch.double, requires_grad=True)
+    vector = torch.randn(4, dtype=torch.double, requires_grad=True)
+    grads = []
+    for function in (products, compiled):
+        out = function(weight, vector)
+        total = sum(x.sum() for x in out)
+        grads.append((*out, *torch.autograd.grad(total, [weight, vector])))
+    for expected, actual in zip(*grads, strict=True):
+        torch.testing.assert_close(actual, expected)
