@@ -14,6 +14,7 @@ from pyg_diffrec.data import (
 )
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.typing import Phase
+from pyg_diffrec.utils.keep import keeping
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -157,16 +158,21 @@ class Recommender(torch.nn.Module):
         self, users: Tensor, rows: SparseRows, k: int, batch_size: int
     ) -> Recommendation:
         was_training = self.training
-        self.eval()
         items, scores = [], []
-        for chunk in torch.arange(len(users)).split(batch_size):
-            history = rows.index_select(chunk).to(self.device)
-            score, item = masked_topk(
-                self.score(users[chunk].to(self.device), history), k, exclude=history
-            )
-            scores.append(score.cpu())
-            items.append(item.cpu())
-        self.train(was_training)
+        try:
+            self.eval()
+            with keeping():
+                for chunk in torch.arange(len(users)).split(batch_size):
+                    history = rows.index_select(chunk).to(self.device)
+                    score, item = masked_topk(
+                        self.score(users[chunk].to(self.device), history),
+                        k,
+                        exclude=history,
+                    )
+                    scores.append(score.cpu())
+                    items.append(item.cpu())
+        finally:
+            self.train(was_training)
         if not items:
             return Recommendation(torch.empty(0, k).long(), torch.empty(0, k))
         score = torch.cat(scores)

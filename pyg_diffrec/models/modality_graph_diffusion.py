@@ -9,6 +9,7 @@ from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.checks import check_dropout
+from pyg_diffrec.utils.keep import keeping
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -230,19 +231,20 @@ class ModalityGraphDiffusion(torch.nn.Module):
                 diverged.
         """
         scores, items = [], []
-        for chunk in torch.arange(len(rows), device=rows.device).split(batch_size):
-            x_start = AffineRows(rows.index_select(chunk))
-            lists = [
-                masked_topk(
-                    self.diffusion.p_sample_loop(
-                        denoiser, x_start, self.num_noising_steps
-                    ),
-                    k,
-                )
-                for denoiser in self.denoisers
-            ]
-            scores.append(torch.stack([score for score, _ in lists]))
-            items.append(torch.stack([item for _, item in lists]))
+        with keeping():
+            for chunk in torch.arange(len(rows), device=rows.device).split(batch_size):
+                x_start = AffineRows(rows.index_select(chunk))
+                lists = [
+                    masked_topk(
+                        self.diffusion.p_sample_loop(
+                            denoiser, x_start, self.num_noising_steps
+                        ),
+                        k,
+                    )
+                    for denoiser in self.denoisers
+                ]
+                scores.append(torch.stack([score for score, _ in lists]))
+                items.append(torch.stack([item for _, item in lists]))
         return torch.cat(scores, dim=1), torch.cat(items, dim=1)
 
     def _noise_rows(self, rows: SparseRows, noise: OptTensor) -> Any:

@@ -239,8 +239,6 @@ class RecDiff(SocialRecommender):
     ) -> dict[str, Tensor]:
         r"""The loss of a batch of interactions and its parts; timesteps :math:`(B)`
         and noise :math:`(B, C)` are drawn if :obj:`None`."""
-        if torch.is_grad_enabled():
-            self._kept = None
         # Every node of the batch is encoded once, however often it occurs.
         users, user_at = batch.user.unique(return_inverse=True)
         items, item_at = torch.cat([batch.positive, batch.negative]).unique(

@@ -1,8 +1,11 @@
 import pytest
+import torch
 from toy import toy_data
 
 from pyg_diffrec import models
+from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import MODELS
+from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.testing import check_model
 
 MULTI_MODAL = {'modalities': {'planted': 3}, 'embedding_dim': 8, 'batch_size': 64}
@@ -24,12 +27,76 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize('name', MODELS)
-def test_contract(name):
-    data = toy_data(num_social=4)
+PAIRWISE = [x for x in MODELS if issubclass(getattr(models, x), PairwiseRecommender)]
+ALL = pytest.mark.parametrize('name', MODELS)
+
+
+def full_data(*sizes):
+    """A graph with all that any model asks for."""
+    data = toy_data(*sizes, num_social=4)
     data['item'].embedding = data['item'].planted  # By which L-DiffRec clusters.
     data['item'].x_planted = data['item'].planted
-    check_model(getattr(models, name), data, **SMALL.get(name, {}))
+    return data
+
+
+def build(name, data=None, **kwargs):
+    torch.manual_seed(0)
+    data = full_data() if data is None else data
+    return getattr(models, name).from_data(data, **SMALL.get(name, {}), **kwargs)
+
+
+@torch.no_grad()
+def scores(model, num_users=60):
+    out = model.score(torch.arange(num_users), model.history)
+    return out.clone() if isinstance(out, torch.Tensor) else out.to_dense()
+
+
+@ALL
+def test_contract(name):
+    check_model(getattr(models, name), full_data(), **SMALL.get(name, {}))
+
+
+@ALL
+def test_scores_follow_weights_that_pytorch_does_not_see_change(name):
+    model, twin = build(name).eval(), build(name).eval()
+    before = [scores(model) for _ in range(2)][1]  # The first may draw graphs.
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.data.mul_(1.5)  # How averages of weights are swapped in.
+    twin.load_state_dict(model.state_dict())
+    after = scores(model)
+    assert torch.equal(after, scores(twin))
+    assert not torch.equal(before, after) or not model.state_dict()
+
+
+@pytest.mark.parametrize('name', PAIRWISE)
+def test_graphs_follow_what_they_are_made_of(name):
+    model, twin = build(name).eval(), build(name).eval()
+    before = scores(model)
+    history = model.history.index_select(torch.arange(59, -1, -1))
+    model.history = history  # Without a word to the model.
+    if getattr(model, 'ties', None) is not None:
+        model.ties = model.ties.t()
+        twin.ties = model.ties
+    twin.fit_history(history)
+    twin.load_state_dict(model.state_dict())
+    after = scores(model)
+    assert torch.equal(after, scores(twin))
+    assert (name in ('MFBPR', 'VBPR')) == torch.equal(before, after)
+
+
+@pytest.mark.parametrize('name', PAIRWISE)
+def test_tables_are_derived_once_for_an_evaluation_or_a_list(name, monkeypatch):
+    data = full_data()
+    model, calls = build(name, data), []
+    tables = model.tables
+    monkeypatch.setattr(model, 'tables', lambda: calls.append(1) or tables())
+    evaluate(model, data, 'val', batch_size=7)
+    assert len(calls) == 1
+    model.recommend(range(60), 3, batch_size=7)
+    assert len(calls) == 2
+    scores(model.eval())
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(
@@ -39,7 +106,7 @@ def test_contract_of_diffrec_with_noise_at_inference(options):
     check_model(models.DiffRec, toy_data(), hidden_channels=8, **options)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@ALL
 def test_repr_and_bad_sizes(name):
     cls = getattr(models, name)
     assert repr(cls(7, **SMALL.get(name, {}))).startswith(f'{name}(7')

@@ -1,6 +1,7 @@
 import torch
 
 from pyg_diffrec.nn import LinearReadout
+from pyg_diffrec.utils.keep import keeping
 
 
 def build():
@@ -30,8 +31,10 @@ def test_forward_of_a_range_of_items():
 def test_products_follow_every_change_of_a_weight():
     readout, other = build(), torch.rand(7, 4, dtype=torch.double)
     assert_products(readout, other)
-    kept = readout.product(other)[0]
-    assert readout.product(other)[0] is kept
+    with keeping():
+        kept = readout.product(other)[0]
+        assert readout.product(other)[0] is kept
+    assert readout.product(other)[0] is not kept
     readout.weight.add_(1)
     assert_products(readout, other)
     readout.bias.mul_(2)
@@ -40,8 +43,7 @@ def test_products_follow_every_change_of_a_weight():
     assert_products(readout, other)
     readout.load_state_dict(build().state_dict())
     assert_products(readout, other)
-    readout.weight.data.zero_()  # Not seen by PyTorch; 'eval' forgets.
-    readout.eval()
+    readout.weight.data.zero_()  # Not seen by PyTorch.
     assert_products(readout, other)
 
 
@@ -55,6 +57,14 @@ def test_products_follow_an_optimizer():
         optimizer.step()
         with torch.no_grad():
             assert_products(readout, other)
+
+
+@torch.no_grad()
+def test_products_of_what_has_been_freed_are_not_those_of_others():
+    readout = build()
+    with keeping():
+        for _ in range(50):
+            assert_products(readout, torch.randn(7, 4, dtype=torch.double))
 
 
 def test_products_carry_gradients():

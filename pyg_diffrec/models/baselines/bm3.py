@@ -132,8 +132,6 @@ class BM3(MultiModalRecommender, LightGCN):
     def loss(self, batch: EdgeBatch) -> dict[str, Tensor]:
         r"""The reconstruction of a batch of interactions, the alignment and masking of
         its items' modalities, and the penalty."""
-        if torch.is_grad_enabled():
-            self._kept = None
         # A node of the batch is computed once, and each of its pairs looks it up.
         user_index, u = batch.user.unique(return_inverse=True)
         item_index, i = batch.positive.unique(return_inverse=True)

@@ -8,6 +8,7 @@ from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.typing import Phase
 from pyg_diffrec.utils.checks import check_positive
+from pyg_diffrec.utils.keep import keep
 from pyg_diffrec.utils.sparse import SparseRows
 
 # As many rows are solved at once as gather so many numbers: what a cache holds.
@@ -137,7 +138,6 @@ class IALS(RowRecommender):
         self.nu = nu
         self.init_std = init_std
         self.register_buffer('item', torch.empty(num_items, embedding_dim))
-        self._kept: Optional[tuple[Tensor, int, _Axes]] = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -187,11 +187,7 @@ class IALS(RowRecommender):
         return self.fold_in(history) @ self.item.t()
 
     def _item_axes(self) -> _Axes:
-        item = self.item
-        kept = self._kept
-        if kept is None or kept[0] is not item or kept[1] != item._version:
-            self._kept = kept = item, item._version, _principal_axes(item)
-        return kept[2]
+        return keep(lambda: _principal_axes(self.item), 'axes', self)
 
     def _penalty(self, rows: SparseRows) -> Tensor:
         return self.l2 * (rows.row_sum() + self.alpha0 * rows.num_cols) ** self.nu

@@ -237,8 +237,6 @@ class MHCN(SocialRecommender):
     def loss(self, batch: EdgeBatch) -> dict[str, Tensor]:
         r"""The pairwise loss of a batch, the penalty on what it touches, and the
         self-supervision of all users."""
-        if torch.is_grad_enabled():
-            self._kept = None
         both = torch.cat([batch.positive, batch.negative])
         items, item_at = both.unique(return_inverse=True)
         learned = self.item_embedding.weight.index_select(0, items)

@@ -120,7 +120,6 @@ class MultiModalRecommender(PairwiseRecommender):
         units = {name: F.normalize(x.to(weight.dtype)) for name, x in features.items()}
         self.item_features.fit(units, present, weight.dtype)
         self.item_features.to(weight.device)
-        self._kept = None
 
     def __repr__(self) -> str:
         return f'{super().__repr__()[:-1]}, modalities={list(self.modalities)})'

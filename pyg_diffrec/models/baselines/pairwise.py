@@ -18,6 +18,7 @@ from pyg_diffrec.models.base import Recommender
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.typing import OptTensor, Phase
 from pyg_diffrec.utils.checks import check_positive
+from pyg_diffrec.utils.keep import keep
 from pyg_diffrec.utils.sparse import SparseRows
 
 Tables = tuple[Tensor, Tensor]
@@ -92,9 +93,9 @@ class PairwiseRecommender(Recommender):
             that are not known to be in time order.
 
     .. note::
-        In evaluation mode and under :meth:`torch.no_grad` the scored embeddings are
-        kept until a weight changes, a pass with gradients comes through, or
-        :meth:`train` or :meth:`eval` is called: an evaluation derives them once.
+        The scored embeddings are derived anew for every score, and once for an
+        evaluation or a :meth:`recommend`, within
+        :meth:`~pyg_diffrec.utils.keep.keeping`.
     """
 
     def __init__(
@@ -121,7 +122,6 @@ class PairwiseRecommender(Recommender):
         self.batch_size = batch_size
         self.negatives = negatives
         self.temporal: Optional[TemporalWeight] = resolve_temporal(temporal)
-        self._kept: Optional[tuple[tuple, Tables]] = None
 
     @classmethod
     def from_data(cls, data: HeteroData, **kwargs: Any) -> 'PairwiseRecommender':
@@ -141,7 +141,6 @@ class PairwiseRecommender(Recommender):
                 f"'{self.__class__.__name__}' (got {history.num_rows}): set "
                 f"'num_users', or build the model with 'from_data'"
             )
-        self._kept = None
 
     def learned_tables(self) -> Tables:
         r"""The embeddings that are parameters, of all users :math:`(U, C)` and
@@ -170,8 +169,6 @@ class PairwiseRecommender(Recommender):
         return self._pair_losses(batch, self.tables())
 
     def _pair_losses(self, batch: EdgeBatch, scored: Tables) -> dict[str, Tensor]:
-        if torch.is_grad_enabled():
-            self._kept = None
         learned, parts = self.learned_tables(), _gather(scored, batch)
         user, positive, negative = parts
         bpr = bpr_loss((user * positive).sum(1), (user * negative).sum(1), batch.weight)
@@ -187,19 +184,9 @@ class PairwiseRecommender(Recommender):
         user, item = self._scored_tables()
         return user[users] @ item.t()
 
-    def train(self, mode: bool = True) -> 'PairwiseRecommender':
-        self._kept = None
-        return super().train(mode)
-
     def _scored_tables(self) -> Tables:
-        if torch.is_grad_enabled() or self.training:
-            self._kept = None
-            return self.tables()
-        tensors = (*self.parameters(), *self.buffers())
-        key = tuple((x.data_ptr(), x.dtype, x._version) for x in tensors)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self.tables())
-        return self._kept[1]
+        # In training they may be drawn anew.
+        return self.tables() if self.training else keep(self.tables, 'tables', self)
 
     def _pair_weight(self, history: SparseRows) -> OptTensor:
         if self.temporal is None:

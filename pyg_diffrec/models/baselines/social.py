@@ -6,6 +6,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import USER_USER
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
+from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.sparse import SparseRows
 
 Flow = Literal['source_to_target', 'target_to_source']
@@ -45,7 +46,7 @@ class SocialRecommender(PairwiseRecommender):
         self.item_embedding = torch.nn.Embedding(num_items, self.embedding_dim)
         #: The ties :math:`(U, U)`, by the user that receives.
         self.ties: Optional[SparseRows] = None
-        self._kept_graphs: Optional[tuple[tuple, Sequence[Any]]] = None
+        self._kept_graphs = Kept()
 
     @classmethod
     def from_data(cls, data: HeteroData, **kwargs: Any) -> 'SocialRecommender':
@@ -84,11 +85,6 @@ class SocialRecommender(PairwiseRecommender):
         if self.flow == 'source_to_target':
             source, target = target, source
         self.ties = SparseRows.from_coo(source, target, num_rows=size, num_cols=size)
-        self._forget()
-
-    def fit_history(self, history: SparseRows) -> None:
-        super().fit_history(history)
-        self._forget()
 
     def graphs(self, interactions: SparseRows, ties: SparseRows) -> Sequence[Any]:
         r"""What is propagated along, such as
@@ -113,23 +109,25 @@ class SocialRecommender(PairwiseRecommender):
                 f'(got {num_layers})'
             )
 
-    def _forget(self) -> None:
-        self._kept_graphs = None
-        self._kept = None
-
     def _graphs(self) -> Sequence[Any]:
-        weight = self.item_embedding.weight
+        weight, history, ties = (
+            self.item_embedding.weight,
+            self._known_history(),
+            self.ties,
+        )
+        if ties is None:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no ties yet: build it with "
+                f"'from_data', or call 'fit_ties' first"
+            )
         where = weight.device, weight.dtype
-        if self._kept_graphs is None or self._kept_graphs[0] != where:
+
+        def build() -> Sequence[Any]:
             # From the history, as a cast of the graphs would keep lost digits lost.
-            rows = self._known_history().to('cpu', torch.double)
+            rows = history.to('cpu', torch.double)
             if self.temporal is not None:
                 rows = self.temporal(rows)
-            if self.ties is None:
-                raise ValueError(
-                    f"'{self.__class__.__name__}' has no ties yet: build it with "
-                    f"'from_data', or call 'fit_ties' first"
-                )
-            graphs = self.graphs(rows, self.ties.to(dtype=torch.double))
-            self._kept_graphs = where, [graph.to(*where) for graph in graphs]
-        return self._kept_graphs[1]
+            graphs = self.graphs(rows, ties.to('cpu', torch.double))
+            return [graph.to(*where) for graph in graphs]
+
+        return self._kept_graphs.get(build, history, ties, self.temporal, *where)
