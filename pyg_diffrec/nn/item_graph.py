@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
@@ -5,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.utils.sparse import SparseRows
+from pyg_diffrec.utils.state import adopt_sizes
 
 # Rows smoothed at once: a table of this many columns stays in the cache, which makes
 # the sparse products faster than one pass over a wide one.
@@ -73,6 +76,7 @@ class ItemGraph(torch.nn.Module):
         bytes per interaction.
     """
 
+    eigenvalue: Tensor
     rowptr: Tensor
     col: Tensor
     value: Tensor
@@ -88,19 +92,28 @@ class ItemGraph(torch.nn.Module):
                 f"'rows' needs interactions, none of them negative, in "
                 f"'{self.__class__.__name__}' (got {rows.nnz} interactions)"
             )
-        self.num_users, self.num_items = rows.shape
+        self.num_items = rows.num_cols
         user_degree = rows.row_sum(value)
         item_degree = value.new_zeros(self.num_items).index_add_(0, col, value)
         value = value * _inverse_power(user_degree, 0.25)[row]
         value = value * _inverse_power(item_degree, 0.5)[col]
         adj = rows.with_value(value)
-        #: The largest eigenvalue before scaling.
-        self.max_eigenvalue = _max_eigenvalue(adj, item_degree.sqrt())
-        scale = self.max_eigenvalue**-0.5
+        largest = _max_eigenvalue(adj, item_degree.sqrt())
+        scale = largest**-0.5
+        self.register_buffer('eigenvalue', value.new_tensor(largest))
         for name, part in (('', adj), ('_t', adj.t())):
             for key in ('rowptr', 'col'):
-                self.register_buffer(key + name, getattr(part, key), persistent=False)
-            self.register_buffer('value' + name, part.value * scale, persistent=False)
+                self.register_buffer(key + name, getattr(part, key).clone())
+            self.register_buffer('value' + name, part.value * scale)
+
+    @property
+    def num_users(self) -> int:
+        return self.rowptr.numel() - 1
+
+    @property
+    def max_eigenvalue(self) -> float:
+        r"""The largest eigenvalue before scaling."""
+        return float(self.eigenvalue)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 2 or x.size(1) != self.num_items:
@@ -121,6 +134,13 @@ class ItemGraph(torch.nn.Module):
             for block in x.split(_BLOCK)
         ]
         return torch.cat(blocks) if len(blocks) > 1 else blocks[0].contiguous()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        free = dict.fromkeys(('rowptr', 'col', 'value', 'col_t', 'value_t'), (None,))
+        adopt_sizes(self, state_dict, prefix, **free)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __repr__(self) -> str:
         return (

@@ -1,3 +1,5 @@
+import io
+
 import pytest
 import torch
 from toy import toy_data
@@ -7,6 +9,7 @@ from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import MODELS
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.testing import check_model
+from pyg_diffrec.utils import SparseRows
 
 MULTI_MODAL = {'modalities': {'planted': 3}, 'embedding_dim': 8, 'batch_size': 64}
 SMALL = {
@@ -83,6 +86,64 @@ def test_graphs_follow_what_they_are_made_of(name):
     after = scores(model)
     assert torch.equal(after, scores(twin))
     assert (name in ('MFBPR', 'VBPR')) == torch.equal(before, after)
+
+
+def fresh(name, model):
+    """A model of the same hyper-parameters that has seen no data."""
+    torch.manual_seed(1)
+    options = SMALL.get(name, {})
+    if name in PAIRWISE:
+        options = {'num_users': 60, **options}
+    if name == 'LDiffRec':  # Other clusters of the same sizes.
+        options = {'cluster': model.vae.cluster.roll(7), **options}
+    return getattr(models, name)(40, **options)
+
+
+@ALL
+def test_a_model_is_served_from_its_state(name):
+    model, file = build(name), io.BytesIO()
+    for phase in model.phases():
+        if phase.optimizer is not None:
+            getattr(model, phase.method)(next(iter(phase.loader)))['total'].backward()
+            phase.optimizer.step()
+    expected = scores(model.eval())  # The first look draws graphs.
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    twin = fresh(name, model).eval()
+    twin.load_state_dict(torch.load(file, weights_only=True))
+    if name in PAIRWISE:  # They know users, by what is no part of their state.
+        with pytest.raises(ValueError, match=r"'(from_data|fit_features)'"):
+            twin.recommend([0], 3)
+        twin.fit_history(model.history)
+        if hasattr(twin, 'fit_ties'):
+            twin.ties = model.ties
+        if hasattr(twin, 'fit_features'):
+            twin.fit_features({'planted': full_data()['item'].x_planted})
+        if name == 'DiffMM':
+            twin.load_state_dict(model.state_dict())  # The graphs are those of it.
+    elif name != 'Planted':
+        rows = [[1, 2], [], [39, 0, 4]]
+        lists = (x.recommend_rows(rows, k=6).item for x in (twin, model))
+        assert torch.equal(*lists)
+    twin.history = model.history
+    assert torch.equal(scores(twin), expected)
+    twin.load_state_dict(model.state_dict(), assign=True)
+    assert torch.equal(scores(twin), expected)
+
+
+@pytest.mark.parametrize('name', ['EASE', 'GFCF', 'GiffCF', 'Planted'])
+def test_a_state_over_other_items_is_refused(name):
+    state = build(name, full_data(60, 30)).state_dict()
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        getattr(models, name)(40, **SMALL.get(name, {})).load_state_dict(state)
+
+
+@pytest.mark.parametrize('name', ['EASE', 'GFCF', 'GiffCF', 'Planted'])
+def test_a_model_that_is_not_solved_says_so(name):
+    model = getattr(models, name)(40, **SMALL.get(name, {}))
+    rows = SparseRows(torch.tensor([0, 1]), torch.tensor([3]), num_cols=40)
+    with pytest.raises(ValueError, match=f"'{name}' has no .* yet: .*'from_data'"):
+        model.score(torch.tensor([0]), rows)
 
 
 @pytest.mark.parametrize('name', PAIRWISE)

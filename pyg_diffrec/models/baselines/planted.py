@@ -6,6 +6,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.models.base import Recommender
 from pyg_diffrec.utils.sparse import SparseRows
+from pyg_diffrec.utils.state import adopt_sizes
 
 
 class Planted(Recommender):
@@ -49,5 +50,17 @@ class Planted(Recommender):
         model.user, model.item = data['user'].planted, data['item'].planted
         return model
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        sizes = {'user': (None, None), 'item': (self.num_items, None)}
+        adopt_sizes(self, state_dict, prefix, **sizes)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def score(self, users: Tensor, history: SparseRows) -> Any:
+        if self.item.numel() == 0:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no planted answer yet: build it with "
+                f"'from_data', or load the state of a model that was"
+            )
         return self.user[users] @ self.item.t()
