@@ -21,10 +21,7 @@ def _inverse_power(degree: Tensor, power: float) -> Tensor:
 
 def _max_eigenvalue(rows: SparseRows, start: Tensor) -> float:
     r"""The largest eigenvalue of the product of a matrix with its transpose."""
-    adj = scipy.sparse.csr_array(
-        (rows.value.cpu().numpy(), rows.col.cpu().numpy(), rows.rowptr.cpu().numpy()),
-        shape=rows.shape,
-    )
+    adj = rows.to_scipy()
     if rows.num_cols <= 2:  # Lanczos needs more columns than eigenvalues.
         return float(np.linalg.eigvalsh((adj.T @ adj).toarray())[-1])
     operator = scipy.sparse.linalg.LinearOperator(

@@ -5,6 +5,7 @@ import torch
 from toy import toy_data
 
 from pyg_diffrec import models
+from pyg_diffrec.data import interaction_rows
 from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import MODELS
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
@@ -86,6 +87,24 @@ def test_graphs_follow_what_they_are_made_of(name):
     after = scores(model)
     assert torch.equal(after, scores(twin))
     assert (name in ('MFBPR', 'VBPR')) == torch.equal(before, after)
+
+
+@ALL
+def test_no_model_changes_the_interactions_it_is_given(name):
+    data = full_data()
+    store = data['user', 'interacts', 'item']
+    store.edge_weight = torch.rand(store.edge_index.size(1), dtype=torch.double) + 0.5
+    before = store.edge_index.clone(), store.edge_weight.clone()
+    rows = interaction_rows(data)
+    model = build(name, data)
+    for phase in model.phases():
+        getattr(model, phase.method)(next(iter(phase.loader)))
+    scores(model.eval())
+    model.load_state_dict(build(name, data).state_dict())
+    assert torch.equal(store.edge_index, before[0])
+    assert torch.equal(store.edge_weight, before[1])
+    for key in ('rowptr', 'col', 'value'):
+        assert torch.equal(getattr(model.history, key), getattr(rows, key))
 
 
 def fresh(name, model):
