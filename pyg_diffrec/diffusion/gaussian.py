@@ -13,6 +13,7 @@ from pyg_diffrec.diffusion import weighting as weightings
 from pyg_diffrec.diffusion.constants import diffusion_constants, resolve_betas
 from pyg_diffrec.diffusion.process import DiffusionProcess, Rows, TrainingTerms
 from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.resolver import resolve
 from pyg_diffrec.typing import PredictionType
 
@@ -205,6 +206,7 @@ class GaussianDiffusion(DiffusionProcess):
         # The variance is zero at t = 0: the last step never draws.
         return mean + noise * self._at(self.posterior_variance.sqrt(), t, x_t)
 
+    @keep_products()
     def p_sample_loop(
         self,
         denoiser: Callable,

@@ -10,9 +10,9 @@ from torch_geometric.metrics import LinkPredMetricCollection
 
 from pyg_diffrec.data import interaction_rows, target_rows
 from pyg_diffrec.evaluation.protocol import Protocol
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.typing import Split
-from pyg_diffrec.utils.keep import keeping
 from pyg_diffrec.utils.topk import masked_topk
 
 #: Metrics that are a mean over users with relevant items.
@@ -62,6 +62,7 @@ def _build(metrics: Sequence[str], data: HeteroData) -> LinkPredMetricCollection
 
 
 @torch.no_grad()
+@keep_products()
 def rank(
     model: Any,
     data: HeteroData,
@@ -99,14 +100,10 @@ def rank(
     was_training = model.training
     model.eval()
     items = []
-    with keeping():  # What a model derives from its weights, it derives once.
-        for chunk in users.split(batch_size):
-            rows = history.index_select(chunk).to(device)
-            exclude = seen.index_select(chunk).to(device)
-            _, item = masked_topk(
-                model.score(chunk.to(device), rows), k, exclude=exclude
-            )
-            items.append(item.cpu())
+    for chunk in users.split(batch_size):
+        scores = model.score(chunk.to(device), history.index_select(chunk).to(device))
+        _, item = masked_topk(scores, k, exclude=seen.index_select(chunk).to(device))
+        items.append(item.cpu())
     model.train(was_training)
     return users, torch.cat(items)
 

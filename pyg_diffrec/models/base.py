@@ -13,8 +13,8 @@ from pyg_diffrec.data import (
     validate,
 )
 from pyg_diffrec.data.temporal import Temporal
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import Phase
-from pyg_diffrec.utils.keep import keeping
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -154,6 +154,7 @@ class Recommender(torch.nn.Module):
         return self._recommend(users, self.history.index_select(users), k, batch_size)
 
     @torch.no_grad()
+    @keep_products()
     def _recommend(
         self, users: Tensor, rows: SparseRows, k: int, batch_size: int
     ) -> Recommendation:
@@ -161,16 +162,12 @@ class Recommender(torch.nn.Module):
         items, scores = [], []
         try:
             self.eval()
-            with keeping():
-                for chunk in torch.arange(len(users)).split(batch_size):
-                    history = rows.index_select(chunk).to(self.device)
-                    score, item = masked_topk(
-                        self.score(users[chunk].to(self.device), history),
-                        k,
-                        exclude=history,
-                    )
-                    scores.append(score.cpu())
-                    items.append(item.cpu())
+            for chunk in torch.arange(len(users)).split(batch_size):
+                history = rows.index_select(chunk).to(self.device)
+                out = self.score(users[chunk].to(self.device), history)
+                score, item = masked_topk(out, k, exclude=history)
+                scores.append(score.cpu())
+                items.append(item.cpu())
         finally:
             self.train(was_training)
         if not items:

@@ -12,7 +12,6 @@ from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import Phase, PredictionType, RowBatch
 from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
-from pyg_diffrec.utils.keep import keeping
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -206,15 +205,14 @@ class DiffRec(RowRecommender):
             return counter_normal(self.noise_seed, step, users, self.num_items, dtype)
 
         dense = path == 'dense' or self.sampling_noise
-        with keeping():  # All steps share the products of layers.
-            return self.diffusion.p_sample_loop(
-                self.denoiser,
-                rows.to_dense() if dense else AffineRows(rows),
-                self.num_noising_steps,
-                # Reverse steps use the streams 1 to T - 1.
-                noise=noise(0) if self.num_noising_steps > 0 else None,
-                sampling_noise=noise if self.sampling_noise else False,
-            )
+        return self.diffusion.p_sample_loop(
+            self.denoiser,
+            rows.to_dense() if dense else AffineRows(rows),
+            self.num_noising_steps,
+            # Reverse steps use the streams 1 to T - 1.
+            noise=noise(0) if self.num_noising_steps > 0 else None,
+            sampling_noise=noise if self.sampling_noise else False,
+        )
 
     def __repr__(self) -> str:
         return (

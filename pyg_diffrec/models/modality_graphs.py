@@ -1,9 +1,10 @@
 import torch
 from torch import Tensor
 
+from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.checks import check_dropout
-from pyg_diffrec.utils.keep import Kept, keep
+from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -91,7 +92,7 @@ class ModalityGraphs(torch.nn.Module):
     def forward(self, adj: SelfLoopAdj, dropped: bool) -> list[SelfLoopAdj]:
         r"""The graphs. In training they are kept until something changes that PyTorch
         counts, or :meth:`train` or :meth:`eval` is called; in evaluation mode within
-        :meth:`~pyg_diffrec.utils.keep.keeping`.
+        :meth:`~pyg_diffrec.nn.keep_products`.
 
         Args:
             adj (SelfLoopAdj): The interactions :math:`\hat{\mathbf{A}}`.
@@ -101,9 +102,10 @@ class ModalityGraphs(torch.nn.Module):
         def build() -> list[SelfLoopAdj]:
             return self._build(adj, dropped)
 
-        if not self.training:
-            return keep(build, f'graphs, dropped: {dropped}', self, adj)
         made_of = [self.seed] if self.items is None else [self.seed, self.items]
+        if not self.training:
+            key, factors = ('graphs', id(self), dropped), [*made_of, adj.rows.value]
+            return kept(key, factors, build, lasting=True)
         versions = [x._version for x in made_of]
         return self._kept.get(build, adj, dropped, *made_of, *versions)
 

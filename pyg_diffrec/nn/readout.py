@@ -4,7 +4,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.keep import keep
+from pyg_diffrec.products import kept
 
 
 class _Gram(torch.autograd.Function):
@@ -37,10 +37,12 @@ class LinearReadout(torch.nn.Module):
         - **h:** hidden states :math:`(B, K)`
         - **output:** one score per item :math:`(B, I)`
 
+    Raises:
+        ValueError: If a width is not positive, or an input of another width.
+
     .. note::
-        The products are computed anew every time, and once within
-        :meth:`~pyg_diffrec.utils.keep.keeping` under :meth:`torch.no_grad`: for a
-        reverse chain, an evaluation or a list of recommendations.
+        Within :meth:`~pyg_diffrec.nn.keep_products` the products are computed once per
+        version of the weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -77,11 +79,12 @@ class LinearReadout(torch.nn.Module):
         r"""The products :math:`\mathbf{W}^{\top} \mathbf{X}` :math:`(K, H)` and
         :math:`\mathbf{b}^{\top} \mathbf{X}` :math:`(H)` with a matrix
         :math:`(I, H)`."""
-        return keep(
-            lambda: (self.weight.t() @ other, self.bias @ other),
-            'product',
-            self,
-            other,
+        weight, bias = self.weight, self.bias
+        return kept(
+            ('product', id(weight)),
+            [weight, bias, other],
+            lambda: (weight.t() @ other, bias @ other),
+            lasting=True,
         )
 
     def gram(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,8 +92,11 @@ class LinearReadout(torch.nn.Module):
         :math:`\mathbf{W}^{\top} \mathbf{b}` :math:`(K)` and
         :math:`\mathbf{b}^{\top} \mathbf{b}`."""
         weight, bias = self.weight, self.bias
-        return keep(
-            lambda: (_Gram.apply(weight), weight.t() @ bias, bias @ bias), 'gram', self
+        return kept(
+            ('gram', id(weight)),
+            [weight, bias],
+            lambda: (_Gram.apply(weight), weight.t() @ bias, bias @ bias),
+            lasting=True,
         )
 
     def __repr__(self) -> str:

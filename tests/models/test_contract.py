@@ -169,6 +169,7 @@ def test_a_model_that_is_not_solved_says_so(name):
 def test_tables_are_derived_once_for_an_evaluation_or_a_list(name, monkeypatch):
     data = full_data()
     model, calls = build(name, data), []
+    scores(model)  # The first look draws graphs.
     tables = model.tables
     monkeypatch.setattr(model, 'tables', lambda: calls.append(1) or tables())
     evaluate(model, data, 'val', batch_size=7)

@@ -14,10 +14,10 @@ from pyg_diffrec.models.baselines import lattice
 from pyg_diffrec.models.baselines.bm3 import BM3
 from pyg_diffrec.models.baselines.lattice import LATTICE
 from pyg_diffrec.models.baselines.vbpr import VBPR
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.testing import check_model
 from pyg_diffrec.training import fit
 from pyg_diffrec.utils import SparseRows
-from pyg_diffrec.utils.keep import keeping
 from pyg_diffrec.utils.knn_graph import knn_graph
 from pyg_diffrec.utils.toml import read_toml
 
@@ -332,7 +332,7 @@ def test_kept_scores_follow_every_weight_and_new_features(cls, name):
     model.eval()
     users = torch.arange(60)
     with torch.no_grad():
-        with keeping():
+        with keep_products():
             first = model.score(users, model.history)
             assert model._scored_tables() is model._scored_tables()
         model.get_parameter(name)[0] += 1.0

@@ -1,7 +1,9 @@
+from contextlib import nullcontext
+
+import pytest
 import torch
 
-from pyg_diffrec.nn import LinearReadout
-from pyg_diffrec.utils.keep import keeping
+from pyg_diffrec.nn import LinearReadout, keep_products
 
 
 def build():
@@ -28,23 +30,43 @@ def test_forward_of_a_range_of_items():
 
 
 @torch.no_grad()
-def test_products_follow_every_change_of_a_weight():
+def test_kept_products_follow_every_change_that_pytorch_counts():
     readout, other = build(), torch.rand(7, 4, dtype=torch.double)
-    assert_products(readout, other)
-    with keeping():
+    with keep_products():
+        assert_products(readout, other)
         kept = readout.product(other)[0]
         assert readout.product(other)[0] is kept
-    assert readout.product(other)[0] is not kept
-    readout.weight.add_(1)
-    assert_products(readout, other)
-    readout.bias.mul_(2)
-    assert_products(readout, other)
-    other.sub_(3)
-    assert_products(readout, other)
-    readout.load_state_dict(build().state_dict())
-    assert_products(readout, other)
-    readout.weight.data.zero_()  # Not seen by PyTorch.
-    assert_products(readout, other)
+        readout.weight.add_(1)
+        assert_products(readout, other)
+        readout.bias.mul_(2)
+        assert_products(readout, other)
+        other.sub_(3)
+        assert_products(readout, other)
+        readout.load_state_dict(build().state_dict())
+        assert_products(readout, other)
+        readout.weight.data = torch.rand(7, 3, dtype=torch.double)
+        assert_products(readout, other)
+    assert readout.product(other)[0] is not readout.product(other)[0]
+
+
+@torch.no_grad()
+def test_outside_of_a_scope_products_follow_uncounted_writes():
+    readout, other = build(), torch.rand(7, 4, dtype=torch.double)
+    for _ in range(2):
+        assert_products(readout, other)
+        readout.weight.data.mul_(2)
+        readout.bias.data.add_(1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('scope', [nullcontext, keep_products])
+def test_products_are_those_of_the_matrix_and_not_of_its_address(scope):
+    readout = build()
+    others = torch.rand(50, 7, 4, dtype=torch.double)
+    with scope():
+        for expected in others:  # Each temporary may take the place of the last.
+            product, _ = readout.product(expected.clone())
+            torch.testing.assert_close(product, readout.weight.t() @ expected)
 
 
 def test_products_follow_an_optimizer():
@@ -57,14 +79,6 @@ def test_products_follow_an_optimizer():
         optimizer.step()
         with torch.no_grad():
             assert_products(readout, other)
-
-
-@torch.no_grad()
-def test_products_of_what_has_been_freed_are_not_those_of_others():
-    readout = build()
-    with keeping():
-        for _ in range(50):
-            assert_products(readout, torch.randn(7, 4, dtype=torch.double))
 
 
 def test_products_carry_gradients():

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
+from pyg_diffrec.products import kept
 from pyg_diffrec.typing import Phase
 from pyg_diffrec.utils.checks import check_positive
-from pyg_diffrec.utils.keep import keep
 from pyg_diffrec.utils.sparse import SparseRows
 
 # As many rows are solved at once as gather so many numbers: what a cache holds.
@@ -187,7 +187,10 @@ class IALS(RowRecommender):
         return self.fold_in(history) @ self.item.t()
 
     def _item_axes(self) -> _Axes:
-        return keep(lambda: _principal_axes(self.item), 'axes', self)
+        item = self.item
+        return kept(
+            ('axes', id(self)), [item], lambda: _principal_axes(item), lasting=True
+        )
 
     def _penalty(self, rows: SparseRows) -> Tensor:
         return self.l2 * (rows.row_sum() + self.alpha0 * rows.num_cols) ** self.nu

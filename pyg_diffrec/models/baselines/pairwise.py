@@ -16,9 +16,9 @@ from pyg_diffrec.loader.edge_loader import EdgeBatch, EdgeLoader
 from pyg_diffrec.loader.negative_sampling import NegativeMethod
 from pyg_diffrec.models.base import Recommender
 from pyg_diffrec.nn.losses import bpr_loss
+from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor, Phase
 from pyg_diffrec.utils.checks import check_positive
-from pyg_diffrec.utils.keep import keep
 from pyg_diffrec.utils.sparse import SparseRows
 
 Tables = tuple[Tensor, Tensor]
@@ -95,7 +95,7 @@ class PairwiseRecommender(Recommender):
     .. note::
         The scored embeddings are derived anew for every score, and once for an
         evaluation or a :meth:`recommend`, within
-        :meth:`~pyg_diffrec.utils.keep.keeping`.
+        :meth:`~pyg_diffrec.nn.keep_products`.
     """
 
     def __init__(
@@ -185,8 +185,10 @@ class PairwiseRecommender(Recommender):
         return user[users] @ item.t()
 
     def _scored_tables(self) -> Tables:
-        # In training they may be drawn anew.
-        return self.tables() if self.training else keep(self.tables, 'tables', self)
+        if self.training:  # They may be drawn anew.
+            return self.tables()
+        made_of = [*self.parameters(), *self.buffers()]
+        return kept(('tables', id(self)), made_of, self.tables, lasting=True)
 
     def _pair_weight(self, history: SparseRows) -> OptTensor:
         if self.temporal is None:
