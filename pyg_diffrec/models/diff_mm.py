@@ -1,6 +1,15 @@
 import copy
 import itertools
-from typing import Any, Literal, Mapping, Optional, Sequence, Union, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+    get_args,
+)
 
 import torch
 from torch import Tensor
@@ -24,6 +33,9 @@ from pyg_diffrec.typing import Phase, RowBatch
 from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 from pyg_diffrec.utils.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Anchor = Literal['main', 'modality']
 ColdItems = Literal['modality', 'embedding']
@@ -270,9 +282,8 @@ class DiffMM(MultiModalRecommender):
         data: HeteroData,
         modalities: Union[Sequence[str], Mapping[str, int], None] = None,
         **kwargs: Any,
-    ) -> 'DiffMM':
+    ) -> 'Self':
         model = super().from_data(data, modalities, **kwargs)
-        assert isinstance(model, cls)
         _check_relations(data, list(model.modalities))
         return model
 

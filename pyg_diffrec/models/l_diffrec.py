@@ -1,4 +1,4 @@
-from typing import Any, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -15,9 +15,12 @@ from pyg_diffrec.nn.encoders.clustered_vae import ClusteredVAE
 from pyg_diffrec.nn.losses import multinomial_loss
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import OptTensor, Phase, PredictionType, RowBatch
-from pyg_diffrec.utils.checks import check_positive
+from pyg_diffrec.utils.checks import check_ids, check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Annealing(NamedTuple):
@@ -186,11 +189,13 @@ class LDiffRec(RowRecommender):
         super().__init__(num_items, temporal, temporal_training)
         if cluster is None:
             cluster = torch.zeros(num_items, dtype=torch.long)
+        cluster = torch.as_tensor(cluster)
         if cluster.shape != (num_items,):
             raise ValueError(
                 f"'cluster' needs shape [{num_items}] in '{self.__class__.__name__}' "
                 f'(got {list(cluster.shape)})'
             )
+        cluster = check_ids('cluster', cluster, num_items, self.__class__.__name__)
         self.vae = ClusteredVAE(
             cluster, encoder_channels, decoder_channels, vae_dropout, act
         )
@@ -233,7 +238,7 @@ class LDiffRec(RowRecommender):
         cluster_seed: int = 0,
         embedding_epochs: int = 20,
         **kwargs: Any,
-    ) -> 'LDiffRec':
+    ) -> 'Self':
         r"""Clusters the items and builds the model.
 
         Args:
@@ -268,9 +273,7 @@ class LDiffRec(RowRecommender):
             kwargs['cluster'] = cluster_items(
                 item_embedding, num_clusters, cluster_seed
             )
-        model = super().from_data(data, **kwargs)
-        assert isinstance(model, cls)
-        return model
+        return super().from_data(data, **kwargs)
 
     def reset_parameters(self) -> None:
         r"""Draws new weights and starts the annealing anew."""

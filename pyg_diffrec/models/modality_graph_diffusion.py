@@ -202,7 +202,8 @@ class ModalityGraphDiffusion(torch.nn.Module):
             rows (SparseRows): The interactions of the users :math:`(U, I)`.
             k (int): The number of items per user.
             batch_size (int, optional): The number of users at once; without noising
-                steps it does not change the result. (default: :obj:`1024`)
+                steps it changes scores by no more than round-off.
+                (default: :obj:`1024`)
 
         Shapes:
             - **output:** scores and items :math:`(M, U, k)`, best first

@@ -1,3 +1,4 @@
+import inspect
 import io
 
 import pytest
@@ -105,6 +106,52 @@ def test_no_model_changes_the_interactions_it_is_given(name):
     assert torch.equal(store.edge_weight, before[1])
     for key in ('rowptr', 'col', 'value'):
         assert torch.equal(getattr(model.history, key), getattr(rows, key))
+
+
+@ALL
+def test_nothing_known_of_a_user_is_recommended(name):
+    data = full_data()
+    known = torch.zeros(60, 40, dtype=torch.bool)
+    known[tuple(data['user', 'interacts', 'item'].edge_index)] = True
+    model = build(name, data)
+    item = model.recommend(range(60), k=40).item
+    assert not bool((known.gather(1, item.clamp(min=0)) & (item >= 0)).any())
+    assert torch.equal((item >= 0).sum(1), (~known).sum(1))
+    train = model.history.to_dense().bool()
+    item = model.recommend(range(60), k=40, exclude='train').item
+    assert torch.equal((item >= 0).sum(1), (~train).sum(1))
+
+
+@pytest.mark.parametrize('name', [*PAIRWISE, 'Planted'])
+def test_scores_refuse_what_names_no_user(name):
+    model = build(name).eval()
+    for users, error in (
+        (torch.ones(60) > 0, TypeError),
+        (torch.tensor([0.5]), TypeError),
+        (torch.tensor([-1]), ValueError),
+        (torch.tensor([60]), ValueError),
+    ):
+        with pytest.raises(error, match=f"'users' .* in '{name}.score'"):
+            model.score(users, model.history)
+
+
+@ALL
+def test_a_model_is_known_to_be_of_its_class(name):
+    annotation = inspect.signature(getattr(models, name).from_data).return_annotation
+    assert annotation == 'Self'
+
+
+@ALL
+def test_no_users_have_no_lists(name):
+    model = build(name)
+    calls = [model.recommend]
+    if hasattr(model, 'recommend_rows'):
+        calls.append(model.recommend_rows)
+    for call in calls:
+        out = call([], k=5)
+        assert out.item.shape == out.score.shape == (0, 5)
+    rows = model.history.index_select(torch.arange(0))
+    assert model.eval().score(torch.arange(0), rows).shape == (0, 40)
 
 
 def fresh(name, model):

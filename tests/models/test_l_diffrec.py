@@ -262,6 +262,9 @@ def test_bad_arguments_are_refused():
         LDiffRec.from_data(data, item_embedding=torch.full((40, 2), float('nan')))
     with pytest.raises(ValueError, match=r"'cluster' needs shape \[40\]"):
         LDiffRec(40, cluster=torch.zeros(3).long())
+    for cluster, error in (([0, -1], ValueError), ([0.0, 1.0], TypeError)):
+        with pytest.raises(error, match="'cluster' need"):
+            LDiffRec(2, cluster=torch.tensor(cluster))
     with pytest.raises(ValueError, match="Cluster 1 of 'cluster' has no item"):
         LDiffRec(3, cluster=torch.tensor([0, 2, 2]))
     with pytest.raises(ValueError, match='cannot be divided among 2 clusters'):

@@ -1,4 +1,4 @@
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, Union
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,6 +7,9 @@ from torch_geometric.data import HeteroData
 from pyg_diffrec.data import validate
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.nn.item_features import ItemFeatures
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class MultiModalRecommender(PairwiseRecommender):
@@ -63,7 +66,7 @@ class MultiModalRecommender(PairwiseRecommender):
         data: HeteroData,
         modalities: Union[Sequence[str], Mapping[str, int], None] = None,
         **kwargs: Any,
-    ) -> 'MultiModalRecommender':
+    ) -> 'Self':
         r"""Builds the model for a graph and takes over its training interactions and
         features.
 
@@ -92,7 +95,6 @@ class MultiModalRecommender(PairwiseRecommender):
         if not isinstance(channels, Mapping):
             channels = {name: store[f'x_{name}'].size(1) for name in names}
         model = super().from_data(data, modalities=channels, **kwargs)
-        assert isinstance(model, cls)
         model.fit_features(
             {name: store[f'x_{name}'] for name in names},
             {name: store[f'has_{name}'] for name in names if f'has_{name}' in store},

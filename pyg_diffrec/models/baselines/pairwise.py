@@ -1,4 +1,4 @@
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from torch import Tensor
@@ -7,7 +7,6 @@ from torch_geometric.data import HeteroData
 from pyg_diffrec.data import (
     TemporalWeight,
     check_time_order,
-    interaction_rows,
     resolve_temporal,
     validate,
 )
@@ -20,6 +19,9 @@ from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor, Phase
 from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Tables = tuple[Tensor, Tensor]
 
@@ -124,12 +126,12 @@ class PairwiseRecommender(Recommender):
         self.temporal: Optional[TemporalWeight] = resolve_temporal(temporal)
 
     @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'PairwiseRecommender':
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Self':
         validate(data)
         check_time_order(data, kwargs.get('temporal'), cls.__name__)
         kwargs.setdefault('num_users', data['user'].num_nodes)
         model = cls(data['item'].num_nodes, **kwargs)
-        model.fit_history(interaction_rows(data, 'train'))
+        model.fit_data(data)
         return model
 
     def fit_history(self, history: SparseRows) -> None:
@@ -181,6 +183,7 @@ class PairwiseRecommender(Recommender):
         return {'total': bpr + l2, 'bpr': bpr, 'l2': l2}
 
     def score(self, users: Tensor, history: SparseRows) -> Any:
+        self._check_users(users, self.num_users)
         user, item = self._scored_tables()
         return user[users] @ item.t()
 

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -7,6 +7,9 @@ from torch_geometric.data import HeteroData
 from pyg_diffrec.models.base import Recommender
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.state import adopt_sizes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Planted(Recommender):
@@ -39,14 +42,13 @@ class Planted(Recommender):
         self.register_buffer('item', torch.empty(0, 0))
 
     @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Planted':
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Self':
         if 'planted' not in data['user'] or 'planted' not in data['item']:
             raise ValueError(
                 f"'{cls.__name__}' needs a graph with a planted answer, as "
                 f"'SyntheticInteractions' has it (got '{getattr(data, 'name', None)}')"
             )
         model = super().from_data(data, **kwargs)
-        assert isinstance(model, cls)
         model.user, model.item = data['user'].planted, data['item'].planted
         return model
 
@@ -63,4 +65,5 @@ class Planted(Recommender):
                 f"'{self.__class__.__name__}' has no planted answer yet: build it with "
                 f"'from_data', or load the state of a model that was"
             )
+        self._check_users(users, len(self.user))
         return self.user[users] @ self.item.t()

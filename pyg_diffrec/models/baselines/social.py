@@ -1,4 +1,4 @@
-from typing import Any, ClassVar, Literal, Optional, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -6,8 +6,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import USER_USER
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
+from pyg_diffrec.utils.checks import check_ids
 from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Flow = Literal['source_to_target', 'target_to_source']
 
@@ -49,9 +53,8 @@ class SocialRecommender(PairwiseRecommender):
         self._kept_graphs = Kept()
 
     @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'SocialRecommender':
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Self':
         model = super().from_data(data, **kwargs)
-        assert isinstance(model, cls)
         if model.ties is None:
             ties = torch.empty(2, 0, dtype=torch.long)
             if USER_USER in data.edge_types:
@@ -67,21 +70,32 @@ class SocialRecommender(PairwiseRecommender):
                 first to its second user.
 
         Raises:
-            ValueError: If there is no tie, or one of an unknown user.
+            ValueError: If there is no tie, one is of an unknown user or there twice, or
+                the shape is another.
+            TypeError: If a user is no whole number.
         """
         name, size = self.__class__.__name__, self.num_users
+        if edge_index.dim() != 2 or edge_index.size(0) != 2:
+            raise ValueError(
+                f"'edge_index' needs shape [2, num_ties] in '{name}.fit_ties' (got "
+                f'{list(edge_index.shape)})'
+            )
         if edge_index.numel() == 0:
             raise ValueError(
                 f"'{name}' needs ties between users (got none): put them into "
                 f"'data[{USER_USER}].edge_index'{self._without_ties}"
             )
-        low, high = int(edge_index.min()), int(edge_index.max())
-        if low < 0 or high >= size:
+        source, target = (
+            check_ids('edge_index', users, size, f'{name}.fit_ties')
+            for users in edge_index
+        )
+        unique, times = (source * size + target).unique(return_counts=True)
+        if unique.numel() < source.numel():
+            twice = int(unique[times > 1][0])
             raise ValueError(
-                f"'edge_index' needs users in [0, {size}) in '{name}.fit_ties' (got "
-                f'{low} to {high})'
+                f"'edge_index' needs each tie once in '{name}.fit_ties' (got that from "
+                f'user {twice // size} to user {twice % size} more than once)'
             )
-        source, target = edge_index.cpu()
         if self.flow == 'source_to_target':
             source, target = target, source
         self.ties = SparseRows.from_coo(source, target, num_rows=size, num_cols=size)
