@@ -121,6 +121,14 @@ class Recommender(torch.nn.Module):
             )
         self.history, self.seen = history, None
 
+    def _check_trainable(self, history: SparseRows) -> None:
+        if history.nnz == 0:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no interactions to train on (0 of "
+                f"{history.num_rows} users): give the graph a 'train_mask' that holds "
+                f'some'
+            )
+
     def phases(self) -> list[Phase]:
         r"""What an epoch trains; empty for models in closed form."""
         return []
@@ -384,13 +392,14 @@ class RowRecommender(Recommender):
         temporal weights.
 
         Raises:
-            ValueError: If the model does not know them yet.
+            ValueError: If the model does not know them yet, or there are none.
         """
         if self.history is None:
             raise ValueError(
                 f"'{self.__class__.__name__}' has no interactions to train on: build "
                 f"it with 'from_data', or call 'fit_history' first"
             )
+        self._check_trainable(self.history)
         if self.weighs_training and self.temporal_training:
             return self.weigh(self.history)
         return self.history

@@ -335,6 +335,7 @@ class DiffMM(MultiModalRecommender):
 
     def phases(self) -> list[Phase]:
         history = self._known_history()
+        self._check_trainable(history)
         loader = EdgeLoader(
             history,
             self.batch_size,

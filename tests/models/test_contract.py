@@ -3,6 +3,7 @@ import io
 
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 from toy import toy_data
 
 from pyg_diffrec import models
@@ -11,6 +12,7 @@ from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import MODELS
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.testing import check_model
+from pyg_diffrec.training import fit
 from pyg_diffrec.utils import SparseRows
 
 MULTI_MODAL = {'modalities': {'planted': 3}, 'embedding_dim': 8, 'batch_size': 64}
@@ -139,6 +141,84 @@ def test_scores_refuse_what_names_no_user(name):
 def test_a_model_is_known_to_be_of_its_class(name):
     annotation = inspect.signature(getattr(models, name).from_data).return_annotation
     assert annotation == 'Self'
+
+
+def sparse_data(num_users, num_items, train, val=()):
+    """A graph of few (user, item) pairs, with all that any model asks for."""
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = num_users, num_items
+    store = data['user', 'interacts', 'item']
+    store.edge_index = (
+        torch.tensor([*train, *val], dtype=torch.long).view(-1, 2).t().contiguous()
+    )
+    store.train_mask = torch.arange(len(train) + len(val)) < len(train)
+    store.val_mask = ~store.train_mask
+    store.test_mask = torch.zeros_like(store.val_mask)
+    ties = torch.combinations(torch.arange(num_users)).t()
+    data['user', 'trusts', 'user'].edge_index = torch.cat([ties, ties.flip(0)], 1)
+    data['item'].embedding = data['item'].x_planted = torch.eye(num_items, 3) + 0.1
+    data['user'].planted = torch.rand(num_users, 3)
+    data['item'].planted = torch.rand(num_items, 3)
+    return data
+
+
+CLOSED = ['EASE', 'GFCF', 'ItemKNN', 'MostPopular', 'Planted']
+
+
+@pytest.mark.parametrize('val', [[], [(0, 0), (1, 1)]])
+@ALL
+def test_nothing_to_train_on_is_refused_or_has_the_right_answer(name, val):
+    data = sparse_data(2, 4, [], val)
+    if name == 'GiffCF':
+        with pytest.raises(ValueError, match=r'needs interactions.*\(got 0 '):
+            build(name, data)
+        return
+    model = build(name, data)
+    if name not in CLOSED:
+        with pytest.raises(ValueError, match=f"'{name}' has no interactions to train"):
+            fit(model, epochs=1, progress=False)
+    elif name != 'Planted':  # Nothing is known, so that items come as they are.
+        assert model.recommend([0], 2, exclude=[[0]]).item.tolist() == [[1, 2]]
+
+
+# One user, one item, one interaction, and none of one user.
+@pytest.mark.parametrize(
+    ('num_users', 'num_items', 'train'),
+    [
+        (1, 4, [(0, 0), (0, 1)]),
+        (2, 1, [(0, 0)]),
+        (1, 1, [(0, 0)]),
+        (3, 4, [(0, 2)]),
+    ],
+)
+@ALL
+def test_graphs_of_one_give_numbers_or_say_what_is_missing(
+    name, num_users, num_items, train
+):
+    data = sparse_data(num_users, num_items, train)
+    kwargs = {'num_clusters': 1} if name == 'LDiffRec' else {}
+    if num_users == 1 and hasattr(getattr(models, name), 'fit_ties'):
+        with pytest.raises(ValueError, match='needs ties between users'):
+            build(name, data)
+        return
+    model = build(name, data, **kwargs)
+    if num_items == 1 and name in PAIRWISE:
+        with pytest.raises(ValueError, match='User 0 has interacted with every item'):
+            fit(model, epochs=1, progress=False)
+        return
+    fit(model, epochs=1, progress=False)
+    out = scores(model.eval(), num_users)
+    assert out.shape == (num_users, num_items)
+    assert bool(out.isfinite().all())
+
+
+def test_one_user_has_the_linear_filter_of_gfcf_alone():
+    data = sparse_data(1, 4, [(0, 0), (0, 1)])
+    model = build('GFCF', data)
+    assert model.low_in.shape == (4, 0)
+    expected = torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # Of two equal entries, the mean.
+    torch.testing.assert_close(scores(model, 1), expected)
+    assert model.recommend([0], 2).item.tolist() == [[2, 3]]
 
 
 @ALL

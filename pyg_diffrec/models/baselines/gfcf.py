@@ -32,7 +32,8 @@ class GFCF(RowRecommender):
         alpha (float, optional): The weight :math:`\alpha` of the ideal filter.
             (default: :obj:`0.3`)
         num_factors (int, optional): The number of singular vectors :math:`K`, at
-            most one less than there are users or items. (default: :obj:`256`)
+            most one less than there are users or items; without any the linear filter
+            is alone. (default: :obj:`256`)
         temporal (str or dict or TemporalWeight, optional): Weights of recent
             interactions in the rows that are scored; the filter is that of
             unweighted rows. (default: :obj:`None`)
@@ -98,9 +99,11 @@ class GFCF(RowRecommender):
                 setattr(self, f'{side}_{name}', torch.from_numpy(part).to(buffer))
 
         num_factors = min(self.num_factors, min(rows.shape) - 1)
-        # A fixed start makes the factors the same on every run.
-        start = np.ones(min(rows.shape))
-        _, _, factors = scipy.sparse.linalg.svds(scaled, num_factors, v0=start)
+        factors = np.zeros((0, self.num_items))
+        if num_factors > 0 and rows.nnz > 0:
+            # A fixed start makes the factors the same on every run.
+            start = np.ones(min(rows.shape))
+            _, _, factors = scipy.sparse.linalg.svds(scaled, num_factors, v0=start)
         low_in = scale_item[:, None] * factors.T
         low_out = factors * np.sqrt(degree_item)
         self.low_in = torch.from_numpy(low_in).to(self.low_in)

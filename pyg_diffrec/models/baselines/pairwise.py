@@ -156,6 +156,7 @@ class PairwiseRecommender(Recommender):
 
     def phases(self) -> list[Phase]:
         history = self._known_history()
+        self._check_trainable(history)
         loader = EdgeLoader(
             history,
             self.batch_size,
