@@ -11,6 +11,7 @@ from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.checks import check_dropout
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -235,7 +236,7 @@ class ModalityGraphDiffusion(torch.nn.Module):
         source: Any = noise
         options: dict[str, Any] = {'dtype': rows.dtype, 'device': rows.device}
         if source is None and self.noise == 'pooled':
-            mix = F.normalize(torch.randn(len(rows), self.pool_size, **options))
+            mix = normalize(torch.randn(len(rows), self.pool_size, **options))
             pool = torch.randn(self.pool_size, self.num_items, **options)
             source = PooledNoise(mix, pool)
         elif source is None:

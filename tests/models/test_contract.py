@@ -10,6 +10,7 @@ from pyg_diffrec import models
 from pyg_diffrec.data import interaction_rows
 from pyg_diffrec.evaluation import evaluate
 from pyg_diffrec.models import MODELS
+from pyg_diffrec.models.baselines import bm3
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.testing import check_model
 from pyg_diffrec.training import fit
@@ -219,6 +220,51 @@ def test_one_user_has_the_linear_filter_of_gfcf_alone():
     expected = torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # Of two equal entries, the mean.
     torch.testing.assert_close(scores(model, 1), expected)
     assert model.recommend([0], 2).item.tolist() == [[2, 3]]
+
+
+HALF = pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+
+
+@HALF
+@ALL
+def test_half_precision_scores_as_float32_does(name, dtype):
+    model = build(name).eval()
+    for param in model.parameters():  # Nodes, or rows of weights, of nothing but zeros.
+        param.data[:1] = 0
+    expected = scores(model)
+    rows = [[], [3, 7]]
+    out = scores(model.to(dtype))
+    assert out.dtype == dtype
+    assert bool(out.isfinite().all())
+    error = (out.float() - expected).abs().max() / expected.abs().max()
+    assert float(error) < 16 * torch.finfo(dtype).eps
+    if hasattr(model, 'recommend_rows'):
+        assert bool(model.recommend_rows(rows, k=3).score.isfinite().all())
+
+
+@ALL
+def test_models_train_in_bfloat16(name):
+    model = build(name)
+    fit(model, epochs=1, precision='bf16-true', progress=False)
+    assert bool(scores(model.eval()).isfinite().all())
+
+
+@HALF
+def test_rows_without_interactions_have_a_length_in_half_precision(dtype):
+    model = build('DiffRec', norm=True).to(dtype)
+    lists = model.recommend_rows([[], [1]], 3)
+    assert bool(lists.score.isfinite().all())
+    vae = build('MultiVAE').to(dtype)  # Whose squares half precision may not hold.
+    rows = SparseRows(torch.tensor([0, 2]), torch.tensor([3, 5]), num_cols=40)
+    small = rows.with_value(torch.full((2,), 1e-4))
+    expected = vae.recommend_rows(rows, 3).item
+    assert torch.equal(vae.recommend_rows(small, 3).item, expected)
+
+
+@HALF
+def test_the_distance_to_zero_is_a_number_in_half_precision(dtype):
+    x = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=dtype)
+    assert bm3._distance(x, x).tolist() == [1, 0]
 
 
 @ALL

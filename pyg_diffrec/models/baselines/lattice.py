@@ -1,7 +1,6 @@
 from typing import Any, Mapping, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
@@ -10,6 +9,7 @@ from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.knn_graph import knn_graph
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -138,7 +138,7 @@ class LATTICE(MultiModalRecommender, LightGCN):
         for _ in range(self.num_item_layers):
             parts = adj.propagate(h).view(len(weight), *h.shape)  # [M, I, C]
             h = torch.tensordot(weight, parts, 1)
-        return user, item + F.normalize(h)
+        return user, item + normalize(h)
 
     def _item_graph(self) -> DirectedAdj:
         weight, rows = self.logits, self._item_rows

@@ -1,12 +1,12 @@
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, Union
 
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data import validate
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.nn.item_features import ItemFeatures
+from pyg_diffrec.utils.precision import normalize
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -119,7 +119,7 @@ class MultiModalRecommender(PairwiseRecommender):
                 the known length per item, or holds NaN or inf.
         """
         weight = self.learned_tables()[1]
-        units = {name: F.normalize(x.to(weight.dtype)) for name, x in features.items()}
+        units = {name: normalize(x.to(weight.dtype)) for name, x in features.items()}
         self.item_features.fit(units, present, weight.dtype)
         self.item_features.to(weight.device)
 
