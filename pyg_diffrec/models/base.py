@@ -378,6 +378,12 @@ class RowRecommender(Recommender):
         Args:
             **kwargs: :obj:`temporal`; :obj:`temporal_training` is taken over.
         """
+        known = self.scoring_arguments({})
+        if not kwargs.keys() <= set(known):
+            raise ValueError(
+                f"'{self.__class__.__name__}' has {known} as hyper-parameters of "
+                f'scoring alone (got {sorted(kwargs)})'
+            )
         out = copy.copy(self)
         out.temporal = resolve_temporal(kwargs.get('temporal'))
         out.temporal_training = kwargs.get('temporal_training', True)

@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 
 class Annealing(NamedTuple):
-    r"""How the parts of the loss are weighted over time.
+    r"""How the weights of the parts of the loss change over time; where the weight
+    :math:`\lambda` starts, :obj:`elbo_weight` of the model tells.
 
     Args:
-        elbo (float, optional): The weight :math:`\lambda` of the diffusion loss at
-            the start. (default: :obj:`0.03`)
         elbo_floor (float, optional): What it falls to. (default: :obj:`0.005`)
         elbo_epochs (int, optional): The epochs in which it would reach zero.
             (default: :obj:`500`)
@@ -38,15 +37,14 @@ class Annealing(NamedTuple):
             (default: :obj:`200`)
     """
 
-    elbo: float = 0.03
     elbo_floor: float = 0.005
     elbo_epochs: int = 500
     kl_cap: float = 0.3
     kl_batches: int = 200
 
-    def elbo_weight(self, epoch: Tensor) -> Tensor:
-        r"""The weight of the diffusion loss after :obj:`epoch` epochs."""
-        weight = (1 - epoch / self.elbo_epochs) * self.elbo
+    def elbo_weight(self, start: float, epoch: Tensor) -> Tensor:
+        r"""The weight that began at :obj:`start` after :obj:`epoch` epochs."""
+        weight = (1 - epoch / self.elbo_epochs) * start
         return weight.clamp(min=self.elbo_floor)
 
     def kl_weight(self, batch: Tensor) -> Tensor:
@@ -125,7 +123,8 @@ class LDiffRec(RowRecommender):
             (default: :obj:`0`)
         elbo_weight (float, optional): The weight :math:`\lambda` at the start.
             (default: :obj:`0.03`)
-        annealing (Annealing, optional): The other constants of the annealing.
+        annealing (Annealing, optional): How it and the weight of the divergence
+            change.
         lr (float, optional): The learning rate of the autoencoder.
             (default: :obj:`1e-3`)
         denoiser_lr (float, optional): The learning rate of the denoiser.
@@ -221,7 +220,8 @@ class LDiffRec(RowRecommender):
         check_positive(name, lr=lr, denoiser_lr=denoiser_lr, batch_size=batch_size)
         self.num_noising_steps = num_noising_steps
         self.noise_seed = noise_seed
-        self.annealing = annealing._replace(elbo=elbo_weight)
+        self.elbo_weight = elbo_weight
+        self.annealing = annealing
         self.lr = lr
         self.denoiser_lr = denoiser_lr
         self.weight_decay = weight_decay
@@ -294,12 +294,14 @@ class LDiffRec(RowRecommender):
         return [Phase('latent diffusion', loader, optimizer)]
 
     def loss(self, batch: RowBatch) -> dict[str, Tensor]:
-        r"""The loss of a batch of users."""
+        r"""The loss of a batch of users; in training its weights move on."""
         assert self.history is not None
         batches_per_epoch = -(-self.history.num_rows // self.batch_size)
-        elbo_weight = self.annealing.elbo_weight(self.num_batches // batches_per_epoch)
+        epoch = self.num_batches // batches_per_epoch
+        elbo_weight = self.annealing.elbo_weight(self.elbo_weight, epoch)
         kl_weight = self.annealing.kl_weight(self.num_batches)
-        self.num_batches.add_(1)
+        if self.training:
+            self.num_batches.add_(1)
         rows = batch.rows.to(dtype=self.denoiser.weight.dtype)
         return self.losses(rows, elbo_weight, kl_weight)
 

@@ -200,6 +200,17 @@ def test_a_score_that_fails_leaves_the_model_in_training(monkeypatch):
         assert model.training
 
 
+def test_a_model_takes_no_hyper_parameters_of_scoring_that_it_has_not():
+    model = build()
+    assert model.rescored().popularity is model.popularity
+    with pytest.raises(
+        ValueError, match=r"'MostPopular' has \[\] .*got \['temporal'\]"
+    ):
+        model.rescored(temporal='linear')
+    with pytest.raises(ValueError, match=r"has \['temporal', .*got \['steps'\]"):
+        DiffRec(5).rescored(steps=3)
+
+
 def test_invalid_data_is_refused():
     data = toy_data()
     data['item'].num_nodes = 3

@@ -150,10 +150,11 @@ def test_annealing_equals_the_reference(values):
     epoch, batch, elbo, floor, epochs, cap, batches, *expected = values[
         'c0_x0_step_consts'
     ].tolist()
-    annealing = Annealing(elbo, floor, int(epochs), cap, int(batches))
-    assert annealing.elbo_weight(torch.tensor(epoch)) == pytest.approx(expected[0])
+    annealing = Annealing(floor, int(epochs), cap, int(batches))
+    weight = annealing.elbo_weight(elbo, torch.tensor(epoch))
+    assert weight == pytest.approx(expected[0])
     assert annealing.kl_weight(torch.tensor(batch)) == pytest.approx(expected[1])
-    assert annealing.elbo_weight(torch.tensor(1e6)) == pytest.approx(floor)
+    assert annealing.elbo_weight(elbo, torch.tensor(1e6)) == pytest.approx(floor)
     assert annealing.kl_weight(torch.tensor(1e6)) == pytest.approx(cap)
 
 
@@ -178,7 +179,10 @@ def test_annealing_counts_epochs_and_batches(monkeypatch):
         ),
     )
     for batch in [*model.phases()[0].loader] * 2:
-        model.loss(batch)
+        model.eval().loss(batch)  # To look at a loss is no step of training.
+        looked = seen.pop()
+        model.train().loss(batch)
+        assert seen[-1] == looked
     # Three batches make an epoch.
     elbo, kl = zip(*seen)
     assert elbo == pytest.approx([0.03 * (1 - i // 3 / 500) for i in range(6)])
