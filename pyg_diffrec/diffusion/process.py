@@ -221,7 +221,8 @@ class DiffusionProcess(Float64Module):
     def _terms(self, loss: Tensor, x_start: Rows, t: Tensor) -> TrainingTerms:
         r"""The loss per row as an unbiased share of the sum over all timesteps."""
         scale = self.timestep_sampler.scale(t).to(loss.dtype)
-        self.timestep_sampler.record(t, loss)
+        if self.training:  # To look at a loss is no step of training.
+            self.timestep_sampler.record(t, loss)
         return TrainingTerms(loss / scale, x_start, t)
 
     def _estimate(

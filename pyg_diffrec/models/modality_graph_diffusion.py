@@ -11,6 +11,7 @@ from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.checks import check_dropout
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -202,7 +203,8 @@ class ModalityGraphDiffusion(torch.nn.Module):
             rows (SparseRows): The interactions of the users :math:`(U, I)`.
             k (int): The number of items per user.
             batch_size (int, optional): The number of users at once; without noising
-                steps it does not change the result. (default: :obj:`1024`)
+                steps it changes scores by no more than round-off.
+                (default: :obj:`1024`)
 
         Shapes:
             - **output:** scores and items :math:`(M, U, k)`, best first
@@ -234,7 +236,7 @@ class ModalityGraphDiffusion(torch.nn.Module):
         source: Any = noise
         options: dict[str, Any] = {'dtype': rows.dtype, 'device': rows.device}
         if source is None and self.noise == 'pooled':
-            mix = F.normalize(torch.randn(len(rows), self.pool_size, **options))
+            mix = normalize(torch.randn(len(rows), self.pool_size, **options))
             pool = torch.randn(self.pool_size, self.num_items, **options)
             source = PooledNoise(mix, pool)
         elif source is None:

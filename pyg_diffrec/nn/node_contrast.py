@@ -3,8 +3,9 @@ r"""A contrastive loss against all nodes of a graph."""
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from pyg_diffrec.utils.precision import normalize
 
 # Logits up to this size, and sums of their exponentials over all nodes, are finite in
 # single precision.
@@ -94,8 +95,8 @@ def node_contrast_loss(
         )
     index, count = node.unique(return_counts=True)
     weight = count.to(first.dtype) / node.numel()
-    anchor = F.normalize(first.index_select(0, index)) / temperature
-    second = F.normalize(second)
+    anchor = normalize(first.index_select(0, index)) / temperature
+    second = normalize(second)
     safe = 1 / temperature <= _SAFE_LOGIT
     total = _WeightedLogSumExp.apply(anchor, second, weight, safe)
     positive = (anchor * second.index_select(0, index)).sum(1)

@@ -270,9 +270,10 @@ class SparseRows:
         return out
 
     def to_scipy(self) -> scipy.sparse.csr_array:
-        r"""Returns the rows as a SciPy matrix in float64, for closed forms."""
+        r"""Returns a copy of the rows as a SciPy matrix in float64, for closed forms.
+        It shares no memory, as many methods of SciPy sort a matrix in place."""
         parts = (self.value.double(), self.col, self.rowptr)
-        data, indices, indptr = (part.detach().cpu().numpy() for part in parts)
+        data, indices, indptr = (part.detach().cpu().numpy().copy() for part in parts)
         return scipy.sparse.csr_array((data, indices, indptr), shape=self.shape)
 
     def matmul(self, other: Tensor) -> Tensor:

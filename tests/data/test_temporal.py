@@ -100,3 +100,14 @@ def test_time_order_is_known_from_time_split_or_source():
     assert is_time_ordered(data)
     assert is_time_ordered(toy_data())
     assert is_time_ordered(RandomSplit()(toy_data()))  # It still has its time.
+
+
+@pytest.mark.parametrize('rescale', [False, True])
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16, torch.float])
+def test_no_interaction_is_dropped_in_any_precision(dtype, rescale):
+    col = torch.arange(300)
+    rows = SparseRows(torch.tensor([0, 300]), col, num_cols=300).to(dtype=dtype)
+    value = ExponentialTemporalWeight(half_life=1.0, rescale=rescale)(rows).value
+    assert value.dtype == dtype
+    assert bool(((value > 0) & value.isfinite()).all())
+    assert bool((value.diff() >= 0).all())

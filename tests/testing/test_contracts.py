@@ -250,15 +250,15 @@ class CountsTheBatch(MostPopular):
 
 
 class OnlySeen(MostPopular):
-    def _recommend(self, users, rows, k, batch_size):
-        lists = super()._recommend(users, rows, k, batch_size)
-        lists.item[0, 0] = rows.col[0]
+    def recommend(self, users, k, **kwargs):
+        lists = super().recommend(users, k, **kwargs)
+        lists.item[0, 0] = self.history.col[0]
         return lists
 
 
 class ShortLists(MostPopular):
-    def recommend(self, users, k, batch_size=1024):
-        return super().recommend(users, k - 1, batch_size)
+    def recommend(self, users, k, **kwargs):
+        return super().recommend(users, k - 1, **kwargs)
 
 
 class StateOfItsOwn(MostPopular):

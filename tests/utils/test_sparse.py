@@ -51,6 +51,15 @@ def test_select_columns_numbers_them_anew(rows):
     assert both.col.tolist() == [1, 0]
 
 
+def test_scipy_gets_a_copy(rows):
+    before = [x.clone() for x in (rows.rowptr, rows.col, rows.value)]
+    for dtype in (torch.float, torch.double):
+        matrix = rows.to(dtype=dtype).to_scipy()
+        matrix.sum_duplicates()  # Sorts its columns.
+        matrix.data[:], matrix.indices[:], matrix.indptr[:] = 9, 0, 0
+    assert all(map(torch.equal, (rows.rowptr, rows.col, rows.value), before))
+
+
 def test_transpose_equals_the_dense_one_and_keeps_the_order_of_rows(rows):
     out = rows.t()
     assert out.to_dense().tolist() == torch.tensor(DENSE).t().tolist()

@@ -25,7 +25,7 @@ class _Mixer(torch.nn.Module):
         shift = row_input * weight[:, -1] + self.lin.bias  # [B, 1] -> [B, H]
         # Channels first, so that both layers are one wide product over all entries.
         x = torch.stack([x.flatten() for x in inputs])  # [C, B * N]
-        h = (weight[:, :-1] @ x).view(-1, *size) + shift.t().unsqueeze(-1)
+        h = (weight[:, :-1] @ x).view(len(weight), *size) + shift.t().unsqueeze(-1)
         h = self.act(h).flatten(1)  # [H, B * N]
         return (self.lin_out.weight @ h).view(size) + self.lin_out.bias
 

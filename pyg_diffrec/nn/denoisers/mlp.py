@@ -3,7 +3,6 @@ from itertools import pairwise
 from typing import Any, Optional, Sequence, Union
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.resolver import activation_resolver
 
@@ -11,6 +10,7 @@ from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
 from pyg_diffrec.utils.checks import check_dropout, check_whole
+from pyg_diffrec.utils.precision import normalize
 
 
 class MLPDenoiser(Denoiser):
@@ -174,7 +174,7 @@ class MLPDenoiser(Denoiser):
 
     def _project(self, x_t: Any) -> Tensor:
         if self.norm:
-            x_t = F.normalize(x_t)
+            x_t = normalize(x_t)
         return self.dropout(x_t) @ self.weight
 
     def _read(self, x_t: Any, h: Tensor) -> Any:

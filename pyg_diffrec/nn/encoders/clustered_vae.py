@@ -125,10 +125,10 @@ class ClusteredVAE(torch.nn.Module):
         self.sizes = sizes
         self.act = activation_resolver(act)
         self.dropout = torch.nn.Dropout(dropout)
-        order = cluster.argsort(stable=True)
         self.register_buffer('cluster', cluster)
-        self.register_buffer('order', order, persistent=False)
-        self.register_buffer('rank', order.argsort(), persistent=False)
+        self.register_buffer('order', None, persistent=False)
+        self.register_buffer('rank', None, persistent=False)
+        self._sort()
 
         widths = [split_widths(sizes, width) for width in encoder_channels]
         self.latent_sizes = widths[-1]
@@ -193,6 +193,14 @@ class ClusteredVAE(torch.nn.Module):
                 h = self.act(layer(h))
             out.append(layers[-1](h))
         return torch.cat(out, 1)[:, self.rank]  # Cluster order -> item order.
+
+    def _sort(self) -> None:
+        self.order = self.cluster.argsort(stable=True)
+        self.rank = self.order.argsort()
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._sort()  # Other items may have come into a cluster.
 
     @staticmethod
     def kl_divergence(encoding: Encoding) -> Tensor:

@@ -1,11 +1,11 @@
 from typing import Any, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.nn.encoders.modality import ModalityEncoder, Projection
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 
 
@@ -113,7 +113,7 @@ class MultiModalEncoder(torch.nn.Module):
 
     def features(self, x: Sequence[Tensor], present: OptTensor = None) -> list[Tensor]:
         r"""The projected features of unit length :math:`(I, C)` of each modality."""
-        return [F.normalize(part) for part in self.project(x, present)]
+        return [normalize(part) for part in self.project(x, present)]
 
     def forward(
         self,
@@ -137,7 +137,7 @@ class MultiModalEncoder(torch.nn.Module):
                     x, weight, graph.propagate(start), value=self.graph_weight
                 )
         out = self._propagate(x, adj)
-        return torch.add(out, F.normalize(x), alpha=self.norm_weight)
+        return torch.add(out, normalize(x), alpha=self.norm_weight)
 
     def views(
         self,
