@@ -23,12 +23,6 @@ from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import PredictionType
 
 
-def _mean_square(x: Rows) -> Tensor:
-    if isinstance(x, Tensor):
-        return x.square().flatten(1).mean(1)
-    return x.mean_square()
-
-
 class GaussianDiffusion(DiffusionProcess):
     r"""Gaussian diffusion with a learned reverse process, from the `"Denoising
     Diffusion Probabilistic Models" <https://arxiv.org/abs/2006.11239>`_ paper in the
@@ -345,15 +339,21 @@ class GaussianDiffusion(DiffusionProcess):
         output = self._denoise(denoiser, x_t, t, cond)
         if self.prediction == 'x_start':
             estimate = output
-            loss = _mean_square(output - x_start)
+            loss = self._mean_square(output - x_start)
         else:
             estimate = self.predict_x_start_from_noise(x_t, t, output)
-            loss = _mean_square(output - noise)
+            loss = self._mean_square(output - noise)
             if self.weighting == 'snr':
-                first = _mean_square(estimate - x_start) / 2
+                first = self._mean_square(estimate - x_start) / 2
                 loss = torch.where(t == 0, first, loss)
         loss = loss * self.weights[t].to(loss.dtype)
         return self._terms(loss, estimate, t)
+
+    def _mean_square(self, x: Rows) -> Tensor:
+        if isinstance(x, Tensor):
+            return self._square(x).mean(1)
+        loss = x.mean_square()
+        return loss.to(torch.promote_types(loss.dtype, torch.float))
 
     def __repr__(self) -> str:
         return (

@@ -26,7 +26,8 @@ class TrainingTerms(NamedTuple):
     r"""What one training step yields.
 
     Args:
-        loss (torch.Tensor): The loss per row :math:`(B)`.
+        loss (torch.Tensor): The loss per row :math:`(B)`, float32 for rows in half
+            precision.
         x_start (torch.Tensor): The estimate of the clean rows :math:`(B, *)`.
         t (torch.Tensor): The timesteps :math:`(B)`.
     """
@@ -243,6 +244,12 @@ class DiffusionProcess(Float64Module):
                 f"'{self.__class__.__name__}' (got {got})"
             )
         return out
+
+    @staticmethod
+    def _square(x: Tensor) -> Tensor:
+        r"""The squares of all entries of a row :math:`(B, -1)`; their sums and weights
+        leave the range of half precision, so that these are float32 at least."""
+        return x.to(torch.promote_types(x.dtype, torch.float)).square().flatten(1)
 
     @staticmethod
     def _per_row(value: Tensor, x: Rows) -> Tensor:

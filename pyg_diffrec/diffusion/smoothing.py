@@ -259,7 +259,7 @@ class GraphSmoothing(DiffusionProcess):
         t = self._timesteps(x_start, t, generator)
         x_t = self.q_sample(x_start, t, noise, generator, smoothed=smoothed)
         estimate = self._denoise(denoiser, x_t, t, cond)
-        loss = (estimate - x_start).square().flatten(1).sum(1)
+        loss = self._square(estimate - x_start).sum(1)
         return self._terms(loss, estimate, t)
 
     def __repr__(self) -> str:

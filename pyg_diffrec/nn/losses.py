@@ -70,7 +70,7 @@ def info_nce_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         temperature (float): The temperature :math:`\tau`.
 
     Shapes:
-        - **output:** a scalar, in nats
+        - **output:** a scalar, in nats; float32 for views in half precision
 
     Raises:
         ValueError: If the views differ in shape, there is no node, or

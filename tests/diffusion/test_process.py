@@ -193,3 +193,25 @@ def test_timesteps_are_whole_numbers_of_a_positive_count():
         ):
             with pytest.raises(TypeError, match="'t' needs to be a 'torch.long'"):
                 call()
+
+
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+@pytest.mark.parametrize('prediction', ['x_start', 'noise'])
+def test_losses_in_half_precision_are_finite_and_right(dtype, prediction):
+    # The weights of first steps go beyond the range of half precision.
+    gaussian = GaussianDiffusion(
+        'linear', 40, noise_scale=0.01, prediction=prediction, weighting='snr'
+    )
+    assert gaussian.weights.max() > torch.finfo(torch.half).max
+    for process in (gaussian, GraphSmoothing(to_mean, 40)):
+        torch.manual_seed(0)
+        x, noise = torch.rand(4, 3000).to(dtype) * 16, torch.randn(4, 3000).to(dtype)
+        t = torch.tensor([1, 2, 20, 39])
+        losses = [
+            process.training_losses(
+                lambda x_t, t: x_t * 0, x.to(d), t, noise.to(d)
+            ).loss
+            for d in (dtype, torch.double)
+        ]
+        assert losses[0].dtype == torch.float
+        torch.testing.assert_close(losses[0].double(), losses[1], rtol=0.02, atol=0)
