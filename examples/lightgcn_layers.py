@@ -26,7 +26,9 @@ class LightGCN(torch.nn.Module):
     def forward(self):
         layers = [(self.user, self.item)]
         for conv in self.convs:
-            layers.append(conv(layers[-1], self.edge_index))
+            user, item = layers[-1]
+            to_user = conv((item, user), self.edge_index.flip(0))
+            layers.append((to_user, conv((user, item), self.edge_index)))
         users, items = zip(*layers)
         return torch.stack(users).mean(0), torch.stack(items).mean(0)
 

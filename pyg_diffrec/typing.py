@@ -1,13 +1,14 @@
 r"""Types shared by the whole package."""
 
-from typing import Any, Iterable, Literal, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Iterable, Literal, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyg_diffrec.utils.sparse import SparseRows
+if TYPE_CHECKING:  # At run time this file needs nothing but PyTorch.
+    from pyg_diffrec.utils.sparse import SparseRows
 
 Device = Union[str, int, torch.device]
 OptTensor = Optional[Tensor]
@@ -27,7 +28,7 @@ class RowBatch(NamedTuple):
     """
 
     user: Tensor
-    rows: SparseRows
+    rows: 'SparseRows'
 
     def to(self, device: Device, non_blocking: bool = False) -> 'RowBatch':
         r"""Returns the batch on :obj:`device`."""

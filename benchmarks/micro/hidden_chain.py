@@ -22,6 +22,7 @@ from pyg_diffrec.bench.environment import write_measurement
 from pyg_diffrec.data import interaction_rows
 from pyg_diffrec.datasets import DiffRecDataset, SyntheticInteractions
 from pyg_diffrec.models import DiffRec, preset
+from pyg_diffrec.nn import keep_products
 from pyg_diffrec.training import load_checkpoint
 from pyg_diffrec.utils import masked_topk
 
@@ -30,8 +31,9 @@ BATCH_SIZE = 400
 
 
 @torch.no_grad()
+@keep_products()  # For this run alone: the products count.
 def top_lists(model, users, rows, path):
-    model.eval()  # Forgets the products of an earlier run: they count.
+    model.eval()
     lists = []
     for chunk in users.split(BATCH_SIZE):
         history = rows.index_select(chunk)

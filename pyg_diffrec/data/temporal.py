@@ -47,6 +47,8 @@ class TemporalWeight:
         weight = self.weight(position, count)
         if self.rescale:
             weight = weight * count / rows.row_sum(weight)[rows.row]
+        # None may become zero, which would drop the interaction.
+        weight = weight.clamp(min=torch.finfo(rows.dtype).tiny)
         return rows.with_value(rows.value * weight.to(rows.dtype))
 
     def weight(self, position: Tensor, count: Tensor) -> Tensor:
@@ -129,8 +131,9 @@ class ExponentialTemporalWeight(TemporalWeight):
         ValueError: If :obj:`half_life` is not positive.
 
     .. note::
-        Weights below the smallest positive float32, after some 150 half-lives, are
-        lifted to it, so that no interaction is dropped.
+        Weights below the smallest normal float32, after some 126 half-lives, are
+        lifted to it, and where values are float16 to the smallest of these, after 14,
+        so that no interaction is dropped.
     """
 
     def __init__(self, half_life: float = 5.0, rescale: bool = False) -> None:

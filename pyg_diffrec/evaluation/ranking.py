@@ -11,6 +11,7 @@ from pyg_diffrec.data import interaction_rows, target_rows
 from pyg_diffrec.evaluation.measuring import measure_lists
 from pyg_diffrec.evaluation.metrics import parse_metrics
 from pyg_diffrec.evaluation.protocol import Protocol, check_request
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import Split
 from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
@@ -126,7 +127,7 @@ def _rank(
         raise ValueError(f"No user has an interaction in the '{split}' split")
     device = _device_of(model)
     items = []
-    with _evaluation_mode(model):
+    with _evaluation_mode(model), keep_products():
         for chunk in users.split(batch_size):
             known = rows[history].index_select(chunk).to(device)
             scores = model.score(chunk.to(device), known)

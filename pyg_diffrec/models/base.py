@@ -1,11 +1,23 @@
 import copy
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
+import itertools
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Union,
+)
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data import (
+    USER_ITEM,
     TemporalWeight,
     check_time_order,
     interaction_rows,
@@ -13,9 +25,16 @@ from pyg_diffrec.data import (
     validate,
 )
 from pyg_diffrec.data.temporal import Temporal
+from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import Phase
+from pyg_diffrec.utils.checks import check_ids, check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Exclude = Union[Literal['known', 'train'], SparseRows, Sequence[Sequence[int]], None]
 
 
 class Recommendation(NamedTuple):
@@ -60,9 +79,11 @@ class Recommender(torch.nn.Module):
         self.num_items = int(num_items)
         #: The training interactions of the users known to the model.
         self.history: Optional[SparseRows] = None
+        #: All that is known of these users, held-out interactions too, if that is more.
+        self.seen: Optional[SparseRows] = None
 
     @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Recommender':
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Self':
         r"""Builds the model for a graph and takes over its training interactions.
 
         Args:
@@ -75,8 +96,22 @@ class Recommender(torch.nn.Module):
         """
         validate(data)
         model = cls(data['item'].num_nodes, **kwargs)
-        model.fit_history(interaction_rows(data, 'train'))
+        model.fit_data(data)
         return model
+
+    def fit_data(self, data: HeteroData) -> None:
+        r"""Takes over the training interactions of a valid graph, and which others are
+        known of its users."""
+        self.fit_history(interaction_rows(data, 'train'))
+        store = data[USER_ITEM]
+        if not bool(store.train_mask.all()):
+            row, col = store.edge_index.cpu()
+            self.seen = SparseRows.from_coo(
+                row,
+                col,
+                num_rows=data['user'].num_nodes,
+                num_cols=data['item'].num_nodes,
+            )
 
     def fit_history(self, history: SparseRows) -> None:
         r"""Takes over the training interactions :math:`(U, I)`; models in closed
@@ -86,7 +121,15 @@ class Recommender(torch.nn.Module):
                 f"'history' needs {self.num_items} columns in "
                 f"'{self.__class__.__name__}' (got {history.num_cols})"
             )
-        self.history = history
+        self.history, self.seen = history, None
+
+    def _check_trainable(self, history: SparseRows) -> None:
+        if history.nnz == 0:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no interactions to train on (0 of "
+                f"{history.num_rows} users): give the graph a 'train_mask' that holds "
+                f'some'
+            )
 
     def phases(self) -> list[Phase]:
         r"""What an epoch trains; empty for models in closed form."""
@@ -124,56 +167,162 @@ class Recommender(torch.nn.Module):
         raise NotImplementedError
 
     def recommend(
-        self, users: Union[Tensor, Sequence[int]], k: int, batch_size: int = 1024
+        self,
+        users: Union[Tensor, Sequence[int]],
+        k: int,
+        batch_size: int = 1024,
+        exclude: Exclude = 'known',
     ) -> Recommendation:
-        r"""The best :obj:`k` items the users have not interacted with in training.
+        r"""The best :obj:`k` items for users of the graph.
 
         Args:
             users (torch.Tensor or list): The users :math:`(B)`.
             k (int): The length of a list.
-            batch_size (int, optional): The number of users scored at once; it does
-                not change the result. (default: :obj:`1024`)
+            batch_size (int, optional): The number of users scored at once; it changes
+                scores by no more than round-off. (default: :obj:`1024`)
+            exclude (str or SparseRows or list, optional): What is left out: all that is
+                known of the users, the held-out interactions of the graph included
+                (:obj:`'known'`), their training interactions alone (:obj:`'train'`),
+                as in an evaluation, nothing (:obj:`None`), or given items, as rows
+                :math:`(B, I)` or one list per user. (default: :obj:`'known'`)
 
         Raises:
-            ValueError: If a user is unknown, or :obj:`k` lies outside
-                :math:`[1, I]`.
+            ValueError: If a user is unknown, :obj:`k` lies outside :math:`[1, I]`, or
+                :obj:`exclude` does not suit the users or the items.
+            TypeError: If a user, :obj:`k` or :obj:`batch_size` is no whole number.
+
+        .. note::
+            Scores come from training interactions. To serve from all that is known,
+            train on it, for as many epochs as a split has shown to be best: set
+            :obj:`train_mask` to all interactions and the other masks to none. A
+            :class:`RowRecommender` can also score all of them as they are
+            (:meth:`~RowRecommender.recommend_rows`).
         """
-        if self.history is None:
+        name, history = self.__class__.__name__, self.history
+        if history is None:
             raise ValueError(
-                f"'{self.__class__.__name__}' knows no users yet: build it with "
-                f"'from_data', or call 'fit_history' first"
+                f"'{name}' knows no users yet: build it with 'from_data', or call "
+                f"'fit_history' first"
             )
-        users = torch.as_tensor(users, dtype=torch.long).view(-1).cpu()
-        num_users = self.history.num_rows
-        bad = users[(users < 0) | (users >= num_users)]
-        if bad.numel() > 0:
-            raise ValueError(
-                f"'users' need to lie in [0, {num_users}) in "
-                f"'{self.__class__.__name__}' (got {int(bad[0])}); for new users "
-                f"call 'recommend_rows' with their interactions"
-            )
-        return self._recommend(users, self.history.index_select(users), k, batch_size)
+        hint = 'it knows the users of its training alone'
+        if hasattr(self, 'recommend_rows'):
+            hint = "for new users call 'recommend_rows' with their interactions"
+        users = check_ids('users', users, history.num_rows, name, hint=hint)
+        seen = history if self.seen is None else self.seen
+        rows = history.index_select(users)
+        known = {'known': seen.index_select(users), 'train': rows}
+        return self._recommend(users, rows, k, batch_size, exclude, known)
 
     @torch.no_grad()
+    @keep_products()
     def _recommend(
-        self, users: Tensor, rows: SparseRows, k: int, batch_size: int
+        self,
+        users: Tensor,
+        rows: SparseRows,
+        k: int,
+        batch_size: int,
+        exclude: Exclude,
+        known: Mapping[str, SparseRows],
     ) -> Recommendation:
-        was_training = self.training
-        self.eval()
-        items, scores = [], []
-        for chunk in torch.arange(len(users)).split(batch_size):
-            history = rows.index_select(chunk).to(self.device)
-            score, item = masked_topk(
-                self.score(users[chunk].to(self.device), history), k, exclude=history
+        check_whole(self.__class__.__name__, k=k, batch_size=batch_size)
+        if k > self.num_items:
+            raise ValueError(
+                f"'k' needs to lie in [1, {self.num_items}], the number of items, in "
+                f"'{self.__class__.__name__}' (got {k})"
             )
-            scores.append(score.cpu())
-            items.append(item.cpu())
-        self.train(was_training)
-        if not items:
+        left_out = self._left_out(exclude, known, len(users))
+        if len(users) == 0:
             return Recommendation(torch.empty(0, k).long(), torch.empty(0, k))
+        was_training = self.training
+        items, scores = [], []
+        try:
+            self.eval()
+            for chunk in torch.arange(len(users)).split(batch_size):
+                history = rows.index_select(chunk).to(self.device)
+                out = self.score(users[chunk].to(self.device), history)
+                if left_out is not None:
+                    history = left_out.index_select(chunk).to(self.device)
+                score, item = masked_topk(
+                    out, k, exclude=None if left_out is None else history
+                )
+                scores.append(score.cpu())
+                items.append(item.cpu())
+        finally:
+            self.train(was_training)
         score = torch.cat(scores)
         item = torch.cat(items).masked_fill(score == float('-inf'), -1)
         return Recommendation(item, score)
+
+    def _left_out(
+        self, exclude: Exclude, known: Mapping[str, SparseRows], num_users: int
+    ) -> Optional[SparseRows]:
+        if exclude is None:
+            return None
+        name = self.__class__.__name__
+        if isinstance(exclude, str):
+            if exclude not in known:
+                raise ValueError(
+                    f"'exclude' needs to be one of {[*known, None]} or items for each "
+                    f"user in '{name}' (got '{exclude}')"
+                )
+            return known[exclude]
+        rows = self._rows_of('exclude', exclude)
+        if rows.num_rows != num_users:
+            raise ValueError(
+                f"'exclude' needs items for each of {num_users} users in '{name}' (got "
+                f'{rows.num_rows})'
+            )
+        return rows
+
+    def _rows_of(
+        self, key: str, rows: Union[SparseRows, Sequence[Sequence[int]]]
+    ) -> SparseRows:
+        r"""Rows over the items on the CPU, or an error that says which entry is
+        wrong."""
+        name, size = self.__class__.__name__, self.num_items
+        if not isinstance(rows, SparseRows):
+            lists = _lists(key, rows, name)
+            try:
+                item = check_ids(key, itertools.chain(*lists), size, name)
+            except (TypeError, ValueError):
+                for i, ids in enumerate(lists):  # The same error, with its row.
+                    check_ids(f'{key}[{i}]', ids, size, name)
+                raise
+            count = torch.tensor([len(row) for row in lists], dtype=torch.long)
+            user = torch.arange(len(lists)).repeat_interleave(count)
+            rows = SparseRows.from_coo(user, item, num_rows=len(lists), num_cols=size)
+        if rows.num_cols != size:
+            raise ValueError(
+                f"'{key}' need {size} columns in '{name}' (got {rows.num_cols})"
+            )
+        rows = rows.to('cpu')
+        user, item = rows.row, rows.col
+        bad = ((item < 0) | (item >= size) | ~rows.value.isfinite()).nonzero().view(-1)
+        if bad.numel() > 0:
+            place = int(bad[0])
+            raise ValueError(
+                f"'{key}' need items in [0, {size}) and finite values in '{name}' "
+                f'(row {int(user[place])} holds item {int(item[place])} with value '
+                f'{float(rows.value[place])})'
+            )
+        unique, times = (user * size + item).unique(return_counts=True)
+        if unique.numel() < item.numel():
+            twice = int(unique[times > 1][0])
+            raise ValueError(
+                f"'{key}' need each item once per user in '{name}' (row "
+                f'{twice // size} lists item {twice % size} more than once)'
+            )
+        return rows
+
+    def _check_users(self, users: Tensor, num_users: int) -> None:
+        # A look at values would wait for a device: on a CPU it costs nothing.
+        if users.dtype != torch.long:
+            raise TypeError(
+                f"'users' needs to be a 'torch.long' tensor in "
+                f"'{self.__class__.__name__}.score' (got '{users.dtype}')"
+            )
+        if users.device.type == 'cpu':
+            check_ids('users', users, num_users, f'{self.__class__.__name__}.score')
 
     @property
     def device(self) -> torch.device:
@@ -213,7 +362,7 @@ class RowRecommender(Recommender):
         self.temporal_training = temporal_training
 
     @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Recommender':
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Self':
         check_time_order(data, kwargs.get('temporal'), cls.__name__)
         return super().from_data(data, **kwargs)
 
@@ -231,6 +380,12 @@ class RowRecommender(Recommender):
         Args:
             **kwargs: :obj:`temporal`; :obj:`temporal_training` is taken over.
         """
+        known = self.scoring_arguments({})
+        if not kwargs.keys() <= set(known):
+            raise ValueError(
+                f"'{self.__class__.__name__}' has {known} as hyper-parameters of "
+                f'scoring alone (got {sorted(kwargs)})'
+            )
         out = copy.copy(self)
         out.temporal = resolve_temporal(kwargs.get('temporal'))
         out.temporal_training = kwargs.get('temporal_training', True)
@@ -245,13 +400,14 @@ class RowRecommender(Recommender):
         temporal weights.
 
         Raises:
-            ValueError: If the model does not know them yet.
+            ValueError: If the model does not know them yet, or there are none.
         """
         if self.history is None:
             raise ValueError(
                 f"'{self.__class__.__name__}' has no interactions to train on: build "
                 f"it with 'from_data', or call 'fit_history' first"
             )
+        self._check_trainable(self.history)
         if self.weighs_training and self.temporal_training:
             return self.weigh(self.history)
         return self.history
@@ -261,49 +417,39 @@ class RowRecommender(Recommender):
         rows: Union[SparseRows, Sequence[Sequence[int]]],
         k: int,
         batch_size: int = 1024,
+        exclude: Exclude = 'known',
     ) -> Recommendation:
-        r"""The best :obj:`k` items for given interactions, which are left out.
+        r"""The best :obj:`k` items for given interactions.
 
         Args:
             rows (SparseRows or list): The interactions :math:`(B, I)`, or one list
                 of items per user; oldest first where time matters.
             k (int): The length of a list.
-            batch_size (int, optional): The number of users scored at once; it does
-                not change the result. (default: :obj:`1024`)
+            batch_size (int, optional): The number of users scored at once; it changes
+                scores by no more than round-off. (default: :obj:`1024`)
+            exclude (str or SparseRows or list, optional): What is left out: the
+                interactions (:obj:`'known'`), nothing (:obj:`None`), or given items, as
+                rows :math:`(B, I)` or one list per user. (default: :obj:`'known'`)
 
         Raises:
-            ValueError: If an item is unknown or listed twice for a user, or
-                :obj:`k` lies outside :math:`[1, I]`.
+            ValueError: If an item is unknown or listed twice for a user, a value is not
+                finite, :obj:`k` lies outside :math:`[1, I]`, or :obj:`exclude` does not
+                suit the rows or the items.
+            TypeError: If an item, :obj:`k` or :obj:`batch_size` is no whole number.
         """
-        if not isinstance(rows, SparseRows):
-            rows = self._rows_of(rows)
-        if rows.num_cols != self.num_items:
-            raise ValueError(
-                f"'rows' need {self.num_items} columns in "
-                f"'{self.__class__.__name__}' (got {rows.num_cols})"
-            )
+        rows = self._rows_of('rows', rows)
         users = torch.arange(rows.num_rows)
-        return self._recommend(users, rows.to('cpu'), k, batch_size)
+        return self._recommend(users, rows, k, batch_size, exclude, {'known': rows})
 
-    def _rows_of(self, rows: Sequence[Sequence[int]]) -> SparseRows:
-        count = torch.tensor([len(row) for row in rows], dtype=torch.long)
-        item = torch.tensor([i for row in rows for i in row], dtype=torch.long)
-        user = torch.arange(len(rows)).repeat_interleave(count)
-        bad = item[(item < 0) | (item >= self.num_items)]
-        if bad.numel() > 0:
-            raise ValueError(
-                f"'rows' need items in [0, {self.num_items}) in "
-                f"'{self.__class__.__name__}' (got {int(bad[0])})"
-            )
-        key = user * self.num_items + item
-        unique, seen = key.unique(return_counts=True)
-        if unique.numel() < key.numel():
-            twice = int(unique[seen > 1][0])
-            raise ValueError(
-                f"'rows' need each item once per user (row "
-                f'{twice // self.num_items} lists item {twice % self.num_items} '
-                f'more than once)'
-            )
-        return SparseRows.from_coo(
-            user, item, num_rows=len(rows), num_cols=self.num_items
-        )
+
+def _lists(key: str, rows: Any, name: str) -> list[list]:
+    try:
+        return [
+            list(row.tolist() if isinstance(row, (Tensor, np.ndarray)) else row)
+            for row in rows
+        ]
+    except TypeError:
+        raise TypeError(
+            f"'{key}' needs 'SparseRows' or one list of items per user in '{name}' "
+            f'(got {rows!r})'
+        ) from None

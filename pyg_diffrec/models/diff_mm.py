@@ -1,6 +1,15 @@
 import copy
 import itertools
-from typing import Any, Literal, Mapping, Optional, Sequence, Union, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+    get_args,
+)
 
 import torch
 from torch import Tensor
@@ -21,8 +30,12 @@ from pyg_diffrec.nn.encoders.multi_modal import MultiModalEncoder
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.nn.node_contrast import node_contrast_loss
 from pyg_diffrec.typing import Phase, RowBatch
+from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 from pyg_diffrec.utils.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Anchor = Literal['main', 'modality']
 ColdItems = Literal['modality', 'embedding']
@@ -259,7 +272,7 @@ class DiffMM(MultiModalRecommender):
                 noise=noise,
                 pool_size=pool_size,
             )
-        self._adj: Optional[SelfLoopAdj] = None
+        self._adj = Kept()
         self._set_scoring(drop_when_scoring, cold_items)
         self._draw_embeddings()
 
@@ -269,9 +282,8 @@ class DiffMM(MultiModalRecommender):
         data: HeteroData,
         modalities: Union[Sequence[str], Mapping[str, int], None] = None,
         **kwargs: Any,
-    ) -> 'DiffMM':
+    ) -> 'Self':
         model = super().from_data(data, modalities, **kwargs)
-        assert isinstance(model, cls)
         _check_relations(data, list(model.modalities))
         return model
 
@@ -284,11 +296,9 @@ class DiffMM(MultiModalRecommender):
         weight = self.item_embedding.weight
         self.item_features.fit(features, present, weight.dtype)
         self.item_features.to(weight.device)
-        self._kept = None
 
     def fit_history(self, history: SparseRows) -> None:
         super().fit_history(history)
-        self._forget()
         self.graphs.reset_parameters()
 
     @classmethod
@@ -325,6 +335,7 @@ class DiffMM(MultiModalRecommender):
 
     def phases(self) -> list[Phase]:
         history = self._known_history()
+        self._check_trainable(history)
         loader = EdgeLoader(
             history,
             self.batch_size,
@@ -374,7 +385,6 @@ class DiffMM(MultiModalRecommender):
             interactions.
         """
         self.graphs.redraw()
-        self._kept = None
         zero = self.encoder.logits.new_zeros(())
         if self.generator is None or self.graphs.items is None:
             return {'total': zero}
@@ -389,8 +399,6 @@ class DiffMM(MultiModalRecommender):
 
     def loss(self, batch: EdgeBatch) -> dict[str, Tensor]:
         r"""The loss of a batch of interactions and its parts."""
-        if torch.is_grad_enabled():
-            self._kept = None
         user, item = self.learned_tables()
         out, features = self._encode(user, item)
         scored_user, scored_item = self._split(out)
@@ -456,7 +464,6 @@ class DiffMM(MultiModalRecommender):
             )
         self.drop_when_scoring = drop_when_scoring
         self.cold_items = cold_items
-        self._kept = None
 
     def _encode(self, user: Tensor, item: Tensor) -> tuple[Tensor, list[Tensor]]:
         r"""The embeddings :math:`\mathbf{z}`, and the features they are made of."""
@@ -503,18 +510,16 @@ class DiffMM(MultiModalRecommender):
         cold = (count == 0).to(self.item_embedding.weight.device)
         return cold if present is None else cold & present.any(1)
 
-    def _forget(self) -> None:
-        self._kept = None
-        self._adj = None
-
     def _graph(self) -> SelfLoopAdj:
-        weight, adj = self.item_embedding.weight, self._adj
-        if adj is None or (adj.device, adj.dtype) != (weight.device, weight.dtype):
-            rows = self._known_history().to(weight.device, torch.double)
+        weight, history = self.item_embedding.weight, self._known_history()
+
+        def build() -> SelfLoopAdj:
+            rows = history.to(weight.device, torch.double)
             if self.temporal is not None:
                 rows = self.temporal(rows)
-            adj = self._adj = SelfLoopAdj(rows, weight.dtype)
-        return adj
+            return SelfLoopAdj(rows, weight.dtype)
+
+        return self._adj.get(build, history, self.temporal, weight.device, weight.dtype)
 
     def _graphs(self) -> list[SelfLoopAdj]:
         r"""The graphs of the modalities, dropped in training."""

@@ -67,9 +67,8 @@ class GiffCF(RowRecommender):
             trains before it knows its training interactions.
 
     .. note::
-        The graph is part of the model but not of its state: it comes from
-        :meth:`fit_history` (which :meth:`from_data` calls). A model without it cannot
-        load a state and score.
+        The graph comes from :meth:`fit_history` (which :meth:`from_data` calls) and is
+        part of the state, so that a model can be served from its state alone.
         Training and scoring need :math:`O(B I + B U)` numbers besides the
         :math:`O(I H + \mathrm{nnz})` of weights and graph; nothing is of size
         :math:`I \times I` or :math:`U \times I`.
@@ -119,6 +118,16 @@ class GiffCF(RowRecommender):
     def fit_history(self, history: SparseRows) -> None:
         super().fit_history(history)
         self.graph = ItemGraph(history).to(self.device)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        if self.graph is None and f'{prefix}graph.rowptr' in state_dict:
+            # Of the right number of items; the rest comes with the state.
+            zero = torch.zeros(1, dtype=torch.long)
+            rows = SparseRows.from_coo(zero, zero, num_rows=1, num_cols=self.num_items)
+            self.graph = ItemGraph(rows).to(self.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def phases(self) -> list[Phase]:
         loader = RowLoader(self.training_rows(), self.batch_size, shuffle=True)

@@ -1,4 +1,4 @@
-from typing import Any, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -15,17 +15,19 @@ from pyg_diffrec.nn.encoders.clustered_vae import ClusteredVAE
 from pyg_diffrec.nn.losses import multinomial_loss
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import OptTensor, Phase, PredictionType, RowBatch
-from pyg_diffrec.utils.checks import check_positive
+from pyg_diffrec.utils.checks import check_ids, check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class Annealing(NamedTuple):
-    r"""How the parts of the loss are weighted over time.
+    r"""How the weights of the parts of the loss change over time; where the weight
+    :math:`\lambda` starts, :obj:`elbo_weight` of the model tells.
 
     Args:
-        elbo (float, optional): The weight :math:`\lambda` of the diffusion loss at
-            the start. (default: :obj:`0.03`)
         elbo_floor (float, optional): What it falls to. (default: :obj:`0.005`)
         elbo_epochs (int, optional): The epochs in which it would reach zero.
             (default: :obj:`500`)
@@ -35,15 +37,14 @@ class Annealing(NamedTuple):
             (default: :obj:`200`)
     """
 
-    elbo: float = 0.03
     elbo_floor: float = 0.005
     elbo_epochs: int = 500
     kl_cap: float = 0.3
     kl_batches: int = 200
 
-    def elbo_weight(self, epoch: Tensor) -> Tensor:
-        r"""The weight of the diffusion loss after :obj:`epoch` epochs."""
-        weight = (1 - epoch / self.elbo_epochs) * self.elbo
+    def elbo_weight(self, start: float, epoch: Tensor) -> Tensor:
+        r"""The weight that began at :obj:`start` after :obj:`epoch` epochs."""
+        weight = (1 - epoch / self.elbo_epochs) * start
         return weight.clamp(min=self.elbo_floor)
 
     def kl_weight(self, batch: Tensor) -> Tensor:
@@ -122,7 +123,8 @@ class LDiffRec(RowRecommender):
             (default: :obj:`0`)
         elbo_weight (float, optional): The weight :math:`\lambda` at the start.
             (default: :obj:`0.03`)
-        annealing (Annealing, optional): The other constants of the annealing.
+        annealing (Annealing, optional): How it and the weight of the divergence
+            change.
         lr (float, optional): The learning rate of the autoencoder.
             (default: :obj:`1e-3`)
         denoiser_lr (float, optional): The learning rate of the denoiser.
@@ -186,11 +188,13 @@ class LDiffRec(RowRecommender):
         super().__init__(num_items, temporal, temporal_training)
         if cluster is None:
             cluster = torch.zeros(num_items, dtype=torch.long)
+        cluster = torch.as_tensor(cluster)
         if cluster.shape != (num_items,):
             raise ValueError(
                 f"'cluster' needs shape [{num_items}] in '{self.__class__.__name__}' "
                 f'(got {list(cluster.shape)})'
             )
+        cluster = check_ids('cluster', cluster, num_items, self.__class__.__name__)
         self.vae = ClusteredVAE(
             cluster, encoder_channels, decoder_channels, vae_dropout, act
         )
@@ -216,7 +220,8 @@ class LDiffRec(RowRecommender):
         check_positive(name, lr=lr, denoiser_lr=denoiser_lr, batch_size=batch_size)
         self.num_noising_steps = num_noising_steps
         self.noise_seed = noise_seed
-        self.annealing = annealing._replace(elbo=elbo_weight)
+        self.elbo_weight = elbo_weight
+        self.annealing = annealing
         self.lr = lr
         self.denoiser_lr = denoiser_lr
         self.weight_decay = weight_decay
@@ -233,7 +238,7 @@ class LDiffRec(RowRecommender):
         cluster_seed: int = 0,
         embedding_epochs: int = 20,
         **kwargs: Any,
-    ) -> 'LDiffRec':
+    ) -> 'Self':
         r"""Clusters the items and builds the model.
 
         Args:
@@ -268,9 +273,7 @@ class LDiffRec(RowRecommender):
             kwargs['cluster'] = cluster_items(
                 item_embedding, num_clusters, cluster_seed
             )
-        model = super().from_data(data, **kwargs)
-        assert isinstance(model, cls)
-        return model
+        return super().from_data(data, **kwargs)
 
     def reset_parameters(self) -> None:
         r"""Draws new weights and starts the annealing anew."""
@@ -291,12 +294,14 @@ class LDiffRec(RowRecommender):
         return [Phase('latent diffusion', loader, optimizer)]
 
     def loss(self, batch: RowBatch) -> dict[str, Tensor]:
-        r"""The loss of a batch of users."""
+        r"""The loss of a batch of users; in training its weights move on."""
         assert self.history is not None
         batches_per_epoch = -(-self.history.num_rows // self.batch_size)
-        elbo_weight = self.annealing.elbo_weight(self.num_batches // batches_per_epoch)
+        epoch = self.num_batches // batches_per_epoch
+        elbo_weight = self.annealing.elbo_weight(self.elbo_weight, epoch)
         kl_weight = self.annealing.kl_weight(self.num_batches)
-        self.num_batches.add_(1)
+        if self.training:
+            self.num_batches.add_(1)
         rows = batch.rows.to(dtype=self.denoiser.weight.dtype)
         return self.losses(rows, elbo_weight, kl_weight)
 

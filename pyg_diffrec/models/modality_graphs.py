@@ -1,10 +1,10 @@
-from typing import Optional
-
 import torch
 from torch import Tensor
 
+from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.checks import check_dropout
+from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -67,19 +67,18 @@ class ModalityGraphs(torch.nn.Module):
         #: The generated items of each user :math:`(M, U, k)`; -1 before there are any.
         self.register_buffer('items', items)
         self.register_buffer('seed', torch.zeros(1, dtype=torch.long))
-        self._kept: Optional[tuple[tuple, list[SelfLoopAdj]]] = None
-        self._lack: Optional[tuple[tuple[int, int], bool]] = None
+        self._kept, self._lack = Kept(), Kept()
 
     @property
     def lacks_items(self) -> bool:
         r"""Whether items have yet to be generated."""
-        if self.items is None:
+        items = self.items
+        if items is None:
             return False
-        key = self.items.data_ptr(), self.items._version
-        if self._lack is None or self._lack[0] != key:
-            # Looked up once, so that no training step waits for the device.
-            self._lack = key, bool((self.items < 0).any())
-        return self._lack[1]
+        if not self.training:
+            return bool((items < 0).any())
+        # Looked up once, so that no training step waits for the device.
+        return self._lack.get(lambda: bool((items < 0).any()), items, items._version)
 
     def reset_parameters(self) -> None:
         r"""Forgets the generated items."""
@@ -91,17 +90,29 @@ class ModalityGraphs(torch.nn.Module):
         self.seed.random_(1 << 62)
 
     def forward(self, adj: SelfLoopAdj, dropped: bool) -> list[SelfLoopAdj]:
-        r"""The graphs, kept until something changes.
+        r"""The graphs. In training they are kept until something changes that PyTorch
+        counts, or :meth:`train` or :meth:`eval` is called; in evaluation mode within
+        :meth:`~pyg_diffrec.nn.keep_products`.
 
         Args:
             adj (SelfLoopAdj): The interactions :math:`\hat{\mathbf{A}}`.
             dropped (bool): Whether entries are dropped.
         """
+
+        def build() -> list[SelfLoopAdj]:
+            return self._build(adj, dropped)
+
         made_of = [self.seed] if self.items is None else [self.seed, self.items]
-        key = (adj, dropped, *((x.data_ptr(), x._version) for x in made_of))
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, self._build(adj, dropped)
-        return self._kept[1]
+        if not self.training:
+            key, factors = ('graphs', id(self), dropped), [*made_of, adj.rows.value]
+            return kept(key, factors, build, lasting=True)
+        versions = [x._version for x in made_of]
+        return self._kept.get(build, adj, dropped, *made_of, *versions)
+
+    def train(self, mode: bool = True) -> 'ModalityGraphs':
+        self._kept.forget()
+        self._lack.forget()
+        return super().train(mode)
 
     def _build(self, adj: SelfLoopAdj, dropped: bool) -> list[SelfLoopAdj]:
         generator = torch.Generator().manual_seed(int(self.seed))

@@ -12,7 +12,7 @@ from pyg_diffrec.nn.encoders.social import SocialEncoder
 from pyg_diffrec.nn.encoders.user_item import UserItemEncoder
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.typing import OptTensor, Phase
-from pyg_diffrec.utils.checks import check_positive
+from pyg_diffrec.utils.checks import check_ids, check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.sparse import SparseRows
@@ -239,8 +239,6 @@ class RecDiff(SocialRecommender):
     ) -> dict[str, Tensor]:
         r"""The loss of a batch of interactions and its parts; timesteps :math:`(B)`
         and noise :math:`(B, C)` are drawn if :obj:`None`."""
-        if torch.is_grad_enabled():
-            self._kept = None
         # Every node of the batch is encoded once, however often it occurs.
         users, user_at = batch.user.unique(return_inverse=True)
         items, item_at = torch.cat([batch.positive, batch.negative]).unique(
@@ -291,25 +289,26 @@ class RecDiff(SocialRecommender):
                 as those of :meth:`recommend`.
 
         Raises:
-            ValueError: If an item is unknown, or :obj:`items` does not have a row per
-                user.
+            ValueError: If a user or an item is unknown, or :obj:`items` does not have a
+                row per user.
+            TypeError: If a user or an item is no whole number.
         """
         name = f'{self.__class__.__name__}.contributions'
+        index = check_ids('users', users, self.num_users, name)
         if items.dim() < 1 or items.size(0) != users.numel():
             raise ValueError(
                 f"'items' needs one row for each of {users.numel()} users in '{name}' "
                 f'(got shape {list(items.shape)})'
             )
-        bad = items[(items < 0) | (items >= self.num_items)]
-        if bad.numel() > 0:
-            raise ValueError(
-                f"'items' need to lie in [0, {self.num_items}) in '{name}' "
-                f'(got {int(bad[0])}): leave out places that hold no item'
-            )
+        hint, size = 'leave out places that hold no item', self.num_items
+        check_ids('items', items.reshape(-1), size, name, hint=hint)
         was_training = self.training
-        self.eval()
-        (user, item), social = self._encode(), self.social_embeddings()
-        self.train(was_training)
+        try:
+            self.eval()
+            (user, item), social = self._encode(), self.social_embeddings()
+        finally:
+            self.train(was_training)
+        users, items = index.to(user.device), items.to(user.device)
         item = item[items]  # [B, *, C]
         shape = (-1, *[1] * (items.dim() - 1), self.embedding_dim)
         rest = (user[users].view(shape) * item).sum(-1)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
@@ -5,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.utils.sparse import SparseRows
+from pyg_diffrec.utils.state import adopt_sizes
 
 # Rows smoothed at once: a table of this many columns stays in the cache, which makes
 # the sparse products faster than one pass over a wide one.
@@ -18,10 +21,7 @@ def _inverse_power(degree: Tensor, power: float) -> Tensor:
 
 def _max_eigenvalue(rows: SparseRows, start: Tensor) -> float:
     r"""The largest eigenvalue of the product of a matrix with its transpose."""
-    adj = scipy.sparse.csr_array(
-        (rows.value.cpu().numpy(), rows.col.cpu().numpy(), rows.rowptr.cpu().numpy()),
-        shape=rows.shape,
-    )
+    adj = rows.to_scipy()
     if rows.num_cols <= 2:  # Lanczos needs more columns than eigenvalues.
         return float(np.linalg.eigvalsh((adj.T @ adj).toarray())[-1])
     operator = scipy.sparse.linalg.LinearOperator(
@@ -73,6 +73,7 @@ class ItemGraph(torch.nn.Module):
         bytes per interaction.
     """
 
+    eigenvalue: Tensor
     rowptr: Tensor
     col: Tensor
     value: Tensor
@@ -88,19 +89,28 @@ class ItemGraph(torch.nn.Module):
                 f"'rows' needs interactions, none of them negative, in "
                 f"'{self.__class__.__name__}' (got {rows.nnz} interactions)"
             )
-        self.num_users, self.num_items = rows.shape
+        self.num_items = rows.num_cols
         user_degree = rows.row_sum(value)
         item_degree = value.new_zeros(self.num_items).index_add_(0, col, value)
         value = value * _inverse_power(user_degree, 0.25)[row]
         value = value * _inverse_power(item_degree, 0.5)[col]
         adj = rows.with_value(value)
-        #: The largest eigenvalue before scaling.
-        self.max_eigenvalue = _max_eigenvalue(adj, item_degree.sqrt())
-        scale = self.max_eigenvalue**-0.5
+        largest = _max_eigenvalue(adj, item_degree.sqrt())
+        scale = largest**-0.5
+        self.register_buffer('eigenvalue', value.new_tensor(largest))
         for name, part in (('', adj), ('_t', adj.t())):
             for key in ('rowptr', 'col'):
-                self.register_buffer(key + name, getattr(part, key), persistent=False)
-            self.register_buffer('value' + name, part.value * scale, persistent=False)
+                self.register_buffer(key + name, getattr(part, key).clone())
+            self.register_buffer('value' + name, part.value * scale)
+
+    @property
+    def num_users(self) -> int:
+        return self.rowptr.numel() - 1
+
+    @property
+    def max_eigenvalue(self) -> float:
+        r"""The largest eigenvalue before scaling."""
+        return float(self.eigenvalue)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 2 or x.size(1) != self.num_items:
@@ -109,11 +119,11 @@ class ItemGraph(torch.nn.Module):
                 f"'{self.__class__.__name__}' (got {list(x.shape)})"
             )
         dtype, (num_users, num_items) = x.dtype, (self.num_users, self.num_items)
-        adj = SparseRows(
-            self.rowptr, self.col, self.value.to(dtype), num_cols=num_items
+        adj = SparseRows._trusted(
+            self.rowptr, self.col, self.value.to(dtype), num_items
         )
-        adj_t = SparseRows(
-            self.rowptr_t, self.col_t, self.value_t.to(dtype), num_cols=num_users
+        adj_t = SparseRows._trusted(
+            self.rowptr_t, self.col_t, self.value_t.to(dtype), num_users
         )
         blocks = [
             # [I, B] -> [U, B] -> [I, B]
@@ -121,6 +131,20 @@ class ItemGraph(torch.nn.Module):
             for block in x.split(_BLOCK)
         ]
         return torch.cat(blocks) if len(blocks) > 1 else blocks[0].contiguous()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        free = dict.fromkeys(('rowptr', 'col', 'value', 'col_t', 'value_t'), (None,))
+        adopt_sizes(self, state_dict, prefix, **free)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        # What a file holds is looked at once, here, and trusted in every pass.
+        for end, num_cols in (('', self.num_items), ('_t', self.num_users)):
+            parts = (getattr(self, key + end) for key in ('rowptr', 'col', 'value'))
+            try:
+                SparseRows(*parts, num_cols=num_cols)
+            except ValueError as error:
+                args[-1].append(f"'{prefix}rowptr{end}', 'col{end}': {error}")
 
     def __repr__(self) -> str:
         return (

@@ -4,6 +4,9 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.products import kept
+from pyg_diffrec.utils.checks import check_whole
+
 
 class _Gram(torch.autograd.Function):
     r"""The product :math:`\mathbf{W}^{\top} \mathbf{W}`, whose gradient is one product
@@ -35,21 +38,23 @@ class LinearReadout(torch.nn.Module):
         - **h:** hidden states :math:`(B, K)`
         - **output:** one score per item :math:`(B, I)`
 
+    Raises:
+        ValueError: If a width is not positive, or an input of another width.
+
     .. note::
-        Under :meth:`torch.no_grad` the products are kept until a weight changes, a
-        pass with gradients comes through, or :meth:`train` or :meth:`eval` is
-        called. PyTorch does not count writes through :obj:`.data` and steps of fused
-        optimizers as changes: after one of these without a pass with gradients
-        before it, call :meth:`eval`.
+        Within :meth:`~pyg_diffrec.nn.keep_products` the products are computed once per
+        version of the weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        check_whole(
+            self.__class__.__name__, in_channels=in_channels, out_channels=out_channels
+        )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.weight = torch.nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = torch.nn.Parameter(torch.empty(out_channels))
-        self._kept: dict[str, tuple[tuple, tuple[Tensor, ...]]] = {}
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -67,8 +72,11 @@ class LinearReadout(torch.nn.Module):
     ) -> Tensor:
         r"""Scores of the items from :obj:`start` up to :obj:`stop`, with the bias
         times :obj:`bias_scale`, a number or :math:`(B, 1)`."""
-        if torch.is_grad_enabled():
-            self._kept.clear()
+        if h.dim() != 2 or h.size(1) != self.in_channels:
+            raise ValueError(
+                f"'h' needs shape [B, {self.in_channels}] in "
+                f"'{self.__class__.__name__}' (got {list(h.shape)})"
+            )
         weight, bias = self.weight[start:stop], self.bias[start:stop]
         if isinstance(bias_scale, float) and bias_scale == 1.0:
             return torch.nn.functional.linear(h, weight, bias)
@@ -80,42 +88,30 @@ class LinearReadout(torch.nn.Module):
         r"""The products :math:`\mathbf{W}^{\top} \mathbf{X}` :math:`(K, H)` and
         :math:`\mathbf{b}^{\top} \mathbf{X}` :math:`(H)` with a matrix
         :math:`(I, H)`."""
-        found = self._find('product', other)
-        if found is None:
-            found = (self.weight.t() @ other, self.bias @ other)
-            self._keep('product', found, other)
-        return found[0], found[1]
+        if other.dim() != 2 or other.size(0) != self.out_channels:
+            raise ValueError(
+                f"'other' needs shape [{self.out_channels}, *] in "
+                f"'{self.__class__.__name__}.product' (got {list(other.shape)})"
+            )
+        weight, bias = self.weight, self.bias
+        return kept(
+            ('product', id(weight)),
+            [weight, bias, other],
+            lambda: (weight.t() @ other, bias @ other),
+            lasting=True,
+        )
 
     def gram(self) -> tuple[Tensor, Tensor, Tensor]:
         r"""The products :math:`\mathbf{W}^{\top} \mathbf{W}` :math:`(K, K)`,
         :math:`\mathbf{W}^{\top} \mathbf{b}` :math:`(K)` and
         :math:`\mathbf{b}^{\top} \mathbf{b}`."""
-        found = self._find('gram')
-        if found is None:
-            weight, bias = self.weight, self.bias
-            found = (_Gram.apply(weight), weight.t() @ bias, bias @ bias)
-            self._keep('gram', found)
-        return found[0], found[1], found[2]
-
-    def train(self, mode: bool = True) -> 'LinearReadout':
-        self._kept.clear()
-        return super().train(mode)
-
-    def _key(self, *others: Tensor) -> tuple:
-        tensors = (self.weight, self.bias, *others)
-        return tuple((x.data_ptr(), x.dtype, x._version) for x in tensors)
-
-    def _find(self, name: str, *others: Tensor) -> Optional[tuple[Tensor, ...]]:
-        if torch.is_grad_enabled():
-            self._kept.clear()
-        if name not in self._kept:
-            return None
-        key, value = self._kept[name]
-        return value if key == self._key(*others) else None
-
-    def _keep(self, name: str, value: tuple[Tensor, ...], *others: Tensor) -> None:
-        if not torch.is_grad_enabled():
-            self._kept[name] = (self._key(*others), value)
+        weight, bias = self.weight, self.bias
+        return kept(
+            ('gram', id(weight)),
+            [weight, bias],
+            lambda: (_Gram.apply(weight), weight.t() @ bias, bias @ bias),
+            lasting=True,
+        )
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.in_channels}, {self.out_channels})'

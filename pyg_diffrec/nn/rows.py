@@ -3,10 +3,14 @@ from typing import Any, Iterator, Optional, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.nn.pooled_noise import PooledNoise
 from pyg_diffrec.nn.readout import LinearReadout
+from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
+Noise = Union[Tensor, PooledNoise]
 Scalar = Union[float, Tensor]
 
 
@@ -25,6 +29,10 @@ class AffineRows:
     through :meth:`project`, which costs :math:`K \cdot H` per row instead of
     :math:`I \cdot H`. The algebra is exact; :obj:`docs/exact.md` derives it.
 
+    An :class:`AffineRows` is a value: nothing hidden in it goes stale. Products that a
+    whole chain shares are kept by :meth:`~pyg_diffrec.nn.keep_products`, which reverse
+    chains open.
+
     Args:
         start (SparseRows): The interaction rows :math:`\mathbf{x}_0` :math:`(B, I)`.
         p (float or torch.Tensor, optional): Their coefficient, a number or
@@ -35,13 +43,14 @@ class AffineRows:
             :obj:`readout`. (default: :obj:`None`)
         q (float or torch.Tensor, optional): The coefficient of the bias.
             (default: :obj:`0.0`)
-        noise (torch.Tensor, optional): The noise :math:`(B, I)`.
+        noise (torch.Tensor or PooledNoise, optional): The noise :math:`(B, I)`.
             (default: :obj:`None`)
         r (float or torch.Tensor, optional): Its coefficient. (default: :obj:`0.0`)
 
     Raises:
-        ValueError: If two rows are combined that do not share their interactions,
-            or that hold different noises or readouts.
+        ValueError: If the parts do not fit each other, or two rows are combined that
+            do not share their interactions, or that hold different noises or
+            readouts.
     """
 
     def __init__(
@@ -52,10 +61,31 @@ class AffineRows:
         readout: Optional[LinearReadout] = None,
         s: OptTensor = None,
         q: Scalar = 0.0,
-        noise: OptTensor = None,
+        noise: Optional[Noise] = None,
         r: Scalar = 0.0,
-        _products: Optional[dict] = None,
     ) -> None:
+        size = start.shape
+        if noise is not None and tuple(noise.shape) != size:
+            raise ValueError(
+                f"'noise' needs shape {list(size)}, that of the rows, in 'AffineRows' "
+                f'(got {list(noise.shape)})'
+            )
+        if (s is None) != (readout is None):
+            raise ValueError("'s' and 'readout' come together in 'AffineRows'")
+        if s is not None and readout is not None:
+            shape = size[0], readout.in_channels
+            if s.shape != shape or readout.out_channels != size[1]:
+                raise ValueError(
+                    f"'s' needs shape [{size[0]}, K] and 'readout' K inputs and "
+                    f"{size[1]} outputs in 'AffineRows' (got {list(s.shape)} and "
+                    f'{readout})'
+                )
+        for name, x in (('p', p), ('q', q), ('r', r)):
+            if isinstance(x, Tensor) and x.shape != (size[0], 1):
+                raise ValueError(
+                    f"'{name}' needs to be a number or to have shape [{size[0]}, 1] in "
+                    f"'AffineRows' (got {list(x.shape)})"
+                )
         self.start = start
         self.p = p
         self.readout = readout
@@ -63,9 +93,6 @@ class AffineRows:
         self.q = q
         self.noise = noise
         self.r = r
-        # Products of `start` and `noise` with a matrix, shared by all rows that
-        # come from this one.
-        self._products: dict = {} if _products is None else _products
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,9 +117,7 @@ class AffineRows:
     def with_state(self, readout: LinearReadout, h: Tensor) -> 'AffineRows':
         r"""The rows :math:`\mathbf{h} \mathbf{W}^{\top} + \mathbf{b}` over the same
         interactions: the output of a denoiser."""
-        return AffineRows(
-            self.start, 0.0, readout=readout, s=h, q=1.0, _products=self._products
-        )
+        return AffineRows(self.start, 0.0, readout=readout, s=h, q=1.0)
 
     def __mul__(self, other: Scalar) -> 'AffineRows':
         return AffineRows(
@@ -103,7 +128,6 @@ class AffineRows:
             q=self.q * other,
             noise=self.noise,
             r=self.r * other,
-            _products=self._products,
         )
 
     __rmul__ = __mul__
@@ -112,7 +136,7 @@ class AffineRows:
         return self * -1.0
 
     def __add__(self, other: Any) -> 'AffineRows':
-        if isinstance(other, Tensor):
+        if isinstance(other, (Tensor, PooledNoise)):
             other = AffineRows(self.start, 0.0, noise=other, r=1.0)
         if not isinstance(other, AffineRows):
             return NotImplemented
@@ -132,7 +156,6 @@ class AffineRows:
             q=self.q + other.q,
             noise=_common('noises', self.noise, other.noise),
             r=self.r + other.r,
-            _products=self._products,
         )
 
     __radd__ = __add__
@@ -148,8 +171,19 @@ class AffineRows:
             p \, (\mathbf{x}_0 \mathbf{X}) + r \, (\boldsymbol{\epsilon} \mathbf{X})
             + \mathbf{s} (\mathbf{W}^{\top} \mathbf{X})
             + q \, (\mathbf{b}^{\top} \mathbf{X})
+
+        Raises:
+            ValueError: If :obj:`weight` does not have one row per item.
         """
-        out = self._product('start', weight) * self.p
+        if weight.dim() != 2 or weight.size(0) != self.shape[1]:
+            raise ValueError(
+                f"'weight' needs shape [{self.shape[1]}, *] in 'AffineRows.project' "
+                f'(got {list(weight.shape)})'
+            )
+        if isinstance(self.p, float) and self.p == 0.0:
+            out = weight.new_zeros(len(self.start), weight.size(1))
+        else:
+            out = self._product('start', weight) * self.p
         if self.noise is not None:
             out = out + self._product('noise', weight) * self.r
         if self.s is not None and self.readout is not None:
@@ -173,11 +207,12 @@ class AffineRows:
             start_state = (self._product('start', weight) * self.s).sum(1)
             out = out + 2 * p * (start_state + q * start.dot(bias))
         if self.noise is not None:
-            out = out + r.square() * self.noise.square().sum(1)
-            out = out + 2 * p * r * start.dot_dense(self.noise)
+            noise = _columns(self.noise, 0, self.shape[1])
+            out = out + r.square() * noise.square().sum(1)
+            out = out + 2 * p * r * start.dot_dense(noise)
             if self.s is not None and self.readout is not None:
                 noise_state = (self._product('noise', weight) * self.s).sum(1)
-                out = out + 2 * r * (noise_state + q * (self.noise @ bias))
+                out = out + 2 * r * (noise_state + q * (noise @ bias))
         # Round-off may leave a vanishing row slightly below zero.
         return out.clamp(min=0)
 
@@ -199,6 +234,7 @@ class AffineRows:
     def blocks(self, block_size: int) -> Iterator[tuple[int, Tensor]]:
         r"""Yields the dense rows by blocks of items, as pairs of the first item and
         a :math:`(B, \mathrm{block\_size})` tensor."""
+        check_whole('AffineRows.blocks', block_size=block_size)
         for start in range(0, self.shape[1], block_size):
             yield start, self._block(start, min(start + block_size, self.shape[1]))
 
@@ -210,7 +246,7 @@ class AffineRows:
         else:
             out = start.value.new_zeros(self.shape[0], last - first)
         if self.noise is not None:
-            out = out + self.noise[:, first:last] * self.r
+            out = out + _columns(self.noise, first, last) * self.r
         row, col, value = start.row, start.col, start.value
         if isinstance(self.p, Tensor):
             value = value * self.p.view(-1)[row]
@@ -224,14 +260,19 @@ class AffineRows:
         return out.index_put_((row, col), value.to(out.dtype), accumulate=True)
 
     def _product(self, name: str, weight: Tensor) -> Tensor:
-        part = self.start if name == 'start' else self.noise
-        assert part is not None
-        if torch.is_grad_enabled():
-            return part.matmul(weight)
-        key = (name, id(part), weight.data_ptr(), weight._version)
-        if key not in self._products:
-            self._products[key] = part.matmul(weight)
-        return self._products[key]
+        part: Any = self.start if name == 'start' else self.noise
+        if name == 'start':
+            factors = [part.rowptr, part.col, part.value]
+        else:
+            pooled = isinstance(part, PooledNoise)
+            factors = [part.mix, part.pool] if pooled else [part]
+        # A batch has its own: one of a kind is kept, for as long as its chain runs.
+        return kept(
+            (name, id(weight)),
+            [*factors, weight],
+            lambda: part.matmul(weight),
+            lasting=False,
+        )
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({list(self.shape)})'
@@ -240,6 +281,12 @@ class AffineRows:
 def _column(x: Scalar) -> Tensor:
     # A zero-dimensional double adapts to the dtype of what it multiplies.
     return x.view(-1) if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.double)
+
+
+def _columns(noise: Noise, first: int, last: int) -> Tensor:
+    if isinstance(noise, PooledNoise):
+        return noise.columns(first, last)
+    return noise[:, first:last]
 
 
 def _common(name: str, left: Any, right: Any) -> Any:

@@ -160,7 +160,14 @@ def test_graphs_without_ties_are_refused():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="'num_layers' needs to be positive"):
         DiffNet(3, num_users=2, num_layers=0)
+    model = DiffNet(3, num_users=2)
     for edge in ([0, 2], [-1, 0]):
-        with pytest.raises(ValueError, match=r"needs users in \[0, 2\) in 'DiffNet"):
-            DiffNet(3, num_users=2).fit_ties(torch.tensor(edge).view(2, 1))
+        with pytest.raises(ValueError, match=r"need to lie in \[0, 2\) in 'DiffNet"):
+            model.fit_ties(torch.tensor(edge).view(2, 1))
+    with pytest.raises(ValueError, match='from user 1 to user 0 more than once'):
+        model.fit_ties(torch.tensor([[1, 0, 1], [0, 1, 0]]))
+    with pytest.raises(TypeError, match="'edge_index' needs whole numbers"):
+        model.fit_ties(torch.tensor([[0.6], [1.0]]))
+    with pytest.raises(ValueError, match=r"'edge_index' needs shape \[2, num_ties\]"):
+        model.fit_ties(torch.tensor([[0, 1, 1]]))
     assert repr(DiffNet(3)).startswith('DiffNet(3, ')

@@ -150,10 +150,11 @@ def test_annealing_equals_the_reference(values):
     epoch, batch, elbo, floor, epochs, cap, batches, *expected = values[
         'c0_x0_step_consts'
     ].tolist()
-    annealing = Annealing(elbo, floor, int(epochs), cap, int(batches))
-    assert annealing.elbo_weight(torch.tensor(epoch)) == pytest.approx(expected[0])
+    annealing = Annealing(floor, int(epochs), cap, int(batches))
+    weight = annealing.elbo_weight(elbo, torch.tensor(epoch))
+    assert weight == pytest.approx(expected[0])
     assert annealing.kl_weight(torch.tensor(batch)) == pytest.approx(expected[1])
-    assert annealing.elbo_weight(torch.tensor(1e6)) == pytest.approx(floor)
+    assert annealing.elbo_weight(elbo, torch.tensor(1e6)) == pytest.approx(floor)
     assert annealing.kl_weight(torch.tensor(1e6)) == pytest.approx(cap)
 
 
@@ -178,7 +179,10 @@ def test_annealing_counts_epochs_and_batches(monkeypatch):
         ),
     )
     for batch in [*model.phases()[0].loader] * 2:
-        model.loss(batch)
+        model.eval().loss(batch)  # To look at a loss is no step of training.
+        looked = seen.pop()
+        model.train().loss(batch)
+        assert seen[-1] == looked
     # Three batches make an epoch.
     elbo, kl = zip(*seen)
     assert elbo == pytest.approx([0.03 * (1 - i // 3 / 500) for i in range(6)])
@@ -262,6 +266,9 @@ def test_bad_arguments_are_refused():
         LDiffRec.from_data(data, item_embedding=torch.full((40, 2), float('nan')))
     with pytest.raises(ValueError, match=r"'cluster' needs shape \[40\]"):
         LDiffRec(40, cluster=torch.zeros(3).long())
+    for cluster, error in (([0, -1], ValueError), ([0.0, 1.0], TypeError)):
+        with pytest.raises(error, match="'cluster' need"):
+            LDiffRec(2, cluster=torch.tensor(cluster))
     with pytest.raises(ValueError, match="Cluster 1 of 'cluster' has no item"):
         LDiffRec(3, cluster=torch.tensor([0, 2, 2]))
     with pytest.raises(ValueError, match='cannot be divided among 2 clusters'):

@@ -249,3 +249,12 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="'MHCN' needs ties between users"):
         MHCN.from_data(data)
     assert repr(MHCN(3)).startswith('MHCN(3, ')
+
+
+def test_graphs_leave_the_order_of_interactions_as_it_is():
+    model = MHCN.from_data(toy_data(num_social=4), embedding_dim=8, temporal='linear')
+    loader, history = model.phases()[0].loader, model.history
+    pairs = [loader.user, loader.item, loader.weight, history.col, history.value]
+    before = [x.clone() for x in pairs]
+    model.loss(next(iter(loader)))
+    assert all(map(torch.equal, pairs, before))

@@ -150,6 +150,33 @@ def test_noised_rows_have_the_moments_of_the_forward_process(noise):
     assert square.item() == pytest.approx(1 - level.item(), rel=0.2)
 
 
+@pytest.mark.parametrize('noise', ['dense', 'pooled'])
+@pytest.mark.parametrize('norm', [False, True])
+def test_rows_after_dropout_are_what_they_say(noise, norm):
+    rows = random_rows(12, 20).to(dtype=torch.double)
+    generator = ModalityGraphDiffusion(20, 1, 4, noise_max=0.9, noise=noise).double()
+    (denoiser,) = generator.denoisers
+    denoiser.norm = norm
+    seen = []
+
+    class Dense(Spy):
+        def forward(self, x_t, t):
+            seen.append(x_t)
+            out = self.denoiser(x_t, t)
+            expected = self.denoiser(x_t.to_dense(), t)
+            torch.testing.assert_close(out.to_dense(), expected)
+            return out
+
+    generator.denoisers[0] = Dense(denoiser)
+    generator.losses(rows)
+    (x_t,), identity = seen, torch.eye(20, dtype=torch.double)
+    dense = x_t.project(identity)
+    assert not x_t.is_sparse
+    torch.testing.assert_close(x_t.to_dense(), dense)
+    torch.testing.assert_close(x_t.square_norm(), dense.square().sum(1))
+    torch.testing.assert_close(torch.cat([x for _, x in x_t.blocks(7)], 1), dense)
+
+
 def test_noise_can_be_switched_off():
     options = {'noise_scale': 0.0, 'hidden_channels': 4}
     with pytest.raises(ValueError, match="use weighting='uniform' without noise"):

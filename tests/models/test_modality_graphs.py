@@ -86,6 +86,19 @@ def test_graphs_are_kept_until_something_changes():
     assert graphs.lacks_items
 
 
+def test_scoring_follows_what_pytorch_does_not_see_change():
+    graphs = build().eval()
+    first = dense(graphs(ADJ, dropped=False)[0])
+    graphs.items.data.copy_((graphs.items + 1) % 4)
+    assert not torch.equal(first, dense(graphs(ADJ, dropped=False)[0]))
+    graphs.items.data.fill_(-1)
+    assert graphs.lacks_items
+    graphs = build()  # In training, once it begins or goes on.
+    first = dense(graphs(ADJ, dropped=False)[0])
+    graphs.items.data.copy_((graphs.items + 1) % 4)
+    assert not torch.equal(first, dense(graphs.train()(ADJ, dropped=False)[0]))
+
+
 def test_bad_arguments_are_refused():
     for options, message in (
         ({'edge_dropout': 1.0}, r"'edge_dropout' needs to lie in \[0, 1\)"),

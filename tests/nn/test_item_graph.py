@@ -96,15 +96,18 @@ def test_gradient_is_the_smoothed_gradient():
     torch.testing.assert_close(x.grad, graph(weight))
 
 
-def test_follows_the_type_of_the_rows_and_has_no_state():
+def test_follows_the_type_of_the_rows_and_has_a_state():
     graph = ItemGraph(interaction_rows(toy_data()))
     x = torch.rand(4, 40)
     assert graph(x).dtype == torch.float
     torch.testing.assert_close(graph(x), graph(x.double()).float())
     torch.testing.assert_close(graph.float()(x.double()).float(), graph(x))
-    assert graph.state_dict() == {}
-    assert len(list(graph.buffers())) == 6
     assert not list(graph.parameters())
+    twin = ItemGraph(interaction_rows(toy_data(9, 40)))
+    twin.double().load_state_dict(graph.state_dict())
+    assert torch.equal(twin(x), graph(x))
+    assert twin.max_eigenvalue == graph.max_eigenvalue
+    assert twin.num_users == 60
 
 
 def test_nothing_is_as_large_as_items_by_items():
@@ -126,3 +129,12 @@ def test_bad_rows_are_refused():
     with pytest.raises(ValueError, match=r"in 'ItemGraph' \(got 0 interactions\)"):
         ItemGraph(none)
     assert str(ItemGraph(rows)) == f'ItemGraph(12, num_interactions={rows.nnz})'
+
+
+def test_a_damaged_state_is_refused():
+    rows = SparseRows(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_cols=2)
+    graph = ItemGraph(rows)
+    state = {name: value.clone() for name, value in graph.state_dict().items()}
+    state['col'][0] = 7
+    with pytest.raises(RuntimeError, match=r"'col' needs to lie in \[0, 2\).*got 7"):
+        ItemGraph(rows).load_state_dict(state)

@@ -1,6 +1,9 @@
+from contextlib import nullcontext
+
+import pytest
 import torch
 
-from pyg_diffrec.nn import LinearReadout
+from pyg_diffrec.nn import LinearReadout, keep_products
 
 
 def build():
@@ -27,22 +30,43 @@ def test_forward_of_a_range_of_items():
 
 
 @torch.no_grad()
-def test_products_follow_every_change_of_a_weight():
+def test_kept_products_follow_every_change_that_pytorch_counts():
     readout, other = build(), torch.rand(7, 4, dtype=torch.double)
-    assert_products(readout, other)
-    kept = readout.product(other)[0]
-    assert readout.product(other)[0] is kept
-    readout.weight.add_(1)
-    assert_products(readout, other)
-    readout.bias.mul_(2)
-    assert_products(readout, other)
-    other.sub_(3)
-    assert_products(readout, other)
-    readout.load_state_dict(build().state_dict())
-    assert_products(readout, other)
-    readout.weight.data.zero_()  # Not seen by PyTorch; 'eval' forgets.
-    readout.eval()
-    assert_products(readout, other)
+    with keep_products():
+        assert_products(readout, other)
+        kept = readout.product(other)[0]
+        assert readout.product(other)[0] is kept
+        readout.weight.add_(1)
+        assert_products(readout, other)
+        readout.bias.mul_(2)
+        assert_products(readout, other)
+        other.sub_(3)
+        assert_products(readout, other)
+        readout.load_state_dict(build().state_dict())
+        assert_products(readout, other)
+        readout.weight.data = torch.rand(7, 3, dtype=torch.double)
+        assert_products(readout, other)
+    assert readout.product(other)[0] is not readout.product(other)[0]
+
+
+@torch.no_grad()
+def test_outside_of_a_scope_products_follow_uncounted_writes():
+    readout, other = build(), torch.rand(7, 4, dtype=torch.double)
+    for _ in range(2):
+        assert_products(readout, other)
+        readout.weight.data.mul_(2)
+        readout.bias.data.add_(1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('scope', [nullcontext, keep_products])
+def test_products_are_those_of_the_matrix_and_not_of_its_address(scope):
+    readout = build()
+    others = torch.rand(50, 7, 4, dtype=torch.double)
+    with scope():
+        for expected in others:  # Each temporary may take the place of the last.
+            product, _ = readout.product(expected.clone())
+            torch.testing.assert_close(product, readout.weight.t() @ expected)
 
 
 def test_products_follow_an_optimizer():
@@ -64,3 +88,15 @@ def test_products_carry_gradients():
     readout.product(other)[0].sum().backward()
     assert readout.weight.grad.abs().sum() > 0
     assert str(readout) == 'LinearReadout(3, 7)'
+
+
+def test_bad_arguments_are_refused():
+    readout = build()
+    for h in (torch.rand(2, 4).double(), torch.rand(3).double()):
+        with pytest.raises(ValueError, match=r"'h' needs shape \[B, 3\] in 'LinearR"):
+            readout(h)
+    for other in (torch.rand(6, 4).double(), torch.rand(7).double()):
+        with pytest.raises(ValueError, match=r"'other' needs shape \[7, \*\]"):
+            readout.product(other)
+    with pytest.raises(ValueError, match="'in_channels' needs to be positive"):
+        LinearReadout(0, 3)

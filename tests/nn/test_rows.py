@@ -1,7 +1,18 @@
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 import torch
 
-from pyg_diffrec.nn import AffineRows, LinearReadout
+from pyg_diffrec import products
+from pyg_diffrec.diffusion import GaussianDiffusion
+from pyg_diffrec.nn import (
+    AffineRows,
+    LinearReadout,
+    PooledNoise,
+    RowMLPDenoiser,
+    keep_products,
+)
 from pyg_diffrec.utils import SparseRows
 
 B, I, K, H = 5, 11, 3, 4
@@ -21,6 +32,13 @@ def parts():
     return start, readout, noise
 
 
+@pytest.fixture
+def pooled():
+    torch.manual_seed(1)
+    pair = torch.randn(B, 2, dtype=torch.double), torch.randn(2, I, dtype=torch.double)
+    return PooledNoise(*pair)
+
+
 def build(parts, form, coefficients):
     """The affine rows of a form, and the dense tensor they stand for."""
     start, readout, noise = parts
@@ -36,7 +54,8 @@ def build(parts, form, coefficients):
         expected = expected + s @ readout.weight.t() + q * readout.bias
     if 'n' in form:
         rows = rows + AffineRows(start, 0.0, noise=noise, r=r)
-        expected = expected + r * noise
+        dense = noise.mix @ noise.pool if isinstance(noise, PooledNoise) else noise
+        expected = expected + r * dense
     return rows, expected
 
 
@@ -47,8 +66,13 @@ coefs = pytest.mark.parametrize('coefficients', ['scalar', 'per row'])
 @forms
 @coefs
 @pytest.mark.parametrize('grad', [True, False])
-def test_every_view_equals_the_dense_rows(parts, form, coefficients, grad):
-    with torch.set_grad_enabled(grad):
+@pytest.mark.parametrize('noise', ['dense', 'pooled'])
+def test_every_view_equals_the_dense_rows(
+    parts, pooled, form, coefficients, grad, noise
+):
+    with torch.set_grad_enabled(grad), keep_products():
+        if noise == 'pooled':
+            parts = *parts[:2], pooled
         rows, expected = build(parts, form, coefficients)
         weight = torch.randn(I, H, dtype=torch.double)
         torch.testing.assert_close(rows.to_dense(), expected)
@@ -96,13 +120,100 @@ def test_mean_square_in_hidden_space_has_the_dense_gradient(parts):
         torch.testing.assert_close(actual, expected)
 
 
+@torch.no_grad()
 def test_kept_products_follow_the_weight(parts):
     rows, expected = build(parts, 'psn', 'scalar')
     weight = torch.randn(I, H, dtype=torch.double)
-    with torch.no_grad():
+    with keep_products():
         rows.project(weight)
         weight.mul_(2)
         torch.testing.assert_close(rows.project(weight), expected @ weight)
+    weight.data.mul_(2)  # Which PyTorch does not count.
+    torch.testing.assert_close(rows.project(weight), expected @ weight)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('scope', [nullcontext, keep_products])
+def test_products_are_those_of_the_noise_and_not_of_its_address(parts, scope):
+    start = parts[0]
+    rows, weight = AffineRows(start), torch.randn(I, H, dtype=torch.double)
+    noises = torch.randn(50, B, I, dtype=torch.double)
+    with scope():
+        for noise in noises:  # Each temporary may take the place of the last.
+            out = (rows + noise.clone()).project(weight)
+            torch.testing.assert_close(out, (start.to_dense() + noise) @ weight)
+        for noise in noises:
+            pooled = PooledNoise(noise[:, :2].clone(), noise[:2].clone())
+            out = (rows + pooled).project(weight)
+            dense = start.to_dense() + noise[:, :2] @ noise[:2]
+            torch.testing.assert_close(out, dense @ weight)
+
+
+@torch.no_grad()
+def test_a_chain_takes_each_product_once(parts, monkeypatch):
+    start, _, noise = parts
+    denoiser = RowMLPDenoiser(I, K, norm=True).double().eval()
+    diffusion = GaussianDiffusion('linear', 6, noise_max=0.3)
+    chain = partial(diffusion.p_sample_loop, denoiser, AffineRows(start), 6)
+    expected = chain(noise=noise).to_dense()
+    made = []
+
+    class Kept(products._Kept):
+        def __new__(cls, *args):
+            made.append(args)
+            return super().__new__(cls, *args)
+
+    monkeypatch.setattr(products, '_Kept', Kept)
+    for rounds in (1, 2):
+        with keep_products():
+            for _ in range(rounds):
+                assert torch.equal(chain(noise=noise).to_dense(), expected)
+        # Of the rows by the first and the last layer, of the noise by both, in every
+        # chain; of both layers and of the last by itself, in every scope.
+        assert len(made) == 4 * rounds + 2
+        made.clear()
+
+
+@torch.no_grad()
+def test_products_in_inference_mode_and_under_autocast(parts):
+    start = parts[0].to(dtype=torch.float)
+    weight, dense = torch.randn(I, H), start.to_dense()
+    noise = torch.randn(B, I)
+    with keep_products(), torch.inference_mode():
+        for _ in range(2):
+            out = (AffineRows(start) + noise).project(weight)
+            torch.testing.assert_close(out, (dense + noise) @ weight)
+    rows = AffineRows(start, 0.0, noise=noise, r=1.0)
+    with keep_products():
+        with torch.autocast('cpu', torch.bfloat16):
+            rough = rows.project(weight)
+        assert not torch.allclose(rough, noise @ weight, rtol=1e-4)
+        torch.testing.assert_close(rows.project(weight), noise @ weight)
+
+
+def test_parts_that_do_not_fit_are_refused(parts):
+    start, readout, noise = parts
+    s = torch.ones(B, K, dtype=torch.double)
+    for options, message in (
+        ({'noise': noise[:, 1:]}, r"'noise' needs shape \[5, 11\].*got \[5, 10\]"),
+        ({'noise': noise[0]}, r"'noise' needs shape \[5, 11\].*got \[11\]"),
+        ({'s': s}, "'s' and 'readout' come together"),
+        ({'readout': readout}, "'s' and 'readout' come together"),
+        ({'s': s[1:], 'readout': readout}, r"'s' needs shape \[5, K\].*got \[4, 3\]"),
+        ({'s': s, 'readout': LinearReadout(K, 4)}, r'11 outputs .*Readout\(3, 4\)'),
+        ({'p': torch.ones(B)}, r"'p' needs .* shape \[5, 1\].*got \[5\]"),
+        ({'r': torch.ones(2, 1)}, r"'r' needs .* shape \[5, 1\].*got \[2, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AffineRows(start, **options)
+    rows = AffineRows(start, 0.0)
+    for weight in (torch.ones(4, H).double(), torch.ones(I).double()):
+        with pytest.raises(ValueError, match=r"'weight' needs shape \[11, \*\]"):
+            rows.project(weight)
+    with pytest.raises(ValueError, match="'block_size' needs to be positive"):
+        next(rows.blocks(0))
+    with pytest.raises(ValueError, match=r"'mix' and 'pool' need shapes"):
+        PooledNoise(torch.ones(2, 3), torch.ones(2, 3))
 
 
 def test_rows_of_different_origin_do_not_combine(parts):
@@ -118,3 +229,17 @@ def test_rows_of_different_origin_do_not_combine(parts):
     with pytest.raises(TypeError):
         x + 'a'
     assert str(x) == 'AffineRows([5, 11])'
+
+
+@torch.no_grad()
+def test_a_denoiser_of_affine_rows_compiles_in_one_piece(parts):
+    denoiser = RowMLPDenoiser(I, K).double().eval()
+    start, t = parts[0], torch.arange(B)
+
+    def denoise(t):
+        return denoiser(denoiser(AffineRows(start), t), t).to_dense()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(denoise, backend='eager', fullgraph=True)
+    with keep_products():
+        torch.testing.assert_close(compiled(t), denoise(t))

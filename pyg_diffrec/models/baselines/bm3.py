@@ -8,6 +8,7 @@ from pyg_diffrec.loader.edge_loader import EdgeBatch
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.multi_modal import MultiModalRecommender
 from pyg_diffrec.models.baselines.pairwise import Tables
+from pyg_diffrec.utils.precision import at_least_float
 
 
 class BM3(MultiModalRecommender, LightGCN):
@@ -132,8 +133,6 @@ class BM3(MultiModalRecommender, LightGCN):
     def loss(self, batch: EdgeBatch) -> dict[str, Tensor]:
         r"""The reconstruction of a batch of interactions, the alignment and masking of
         its items' modalities, and the penalty."""
-        if torch.is_grad_enabled():
-            self._kept = None
         # A node of the batch is computed once, and each of its pairs looks it up.
         user_index, u = batch.user.unique(return_inverse=True)
         item_index, i = batch.positive.unique(return_inverse=True)
@@ -173,4 +172,5 @@ class BM3(MultiModalRecommender, LightGCN):
 
 
 def _distance(first: Tensor, second: Tensor) -> Tensor:
-    return 1.0 - F.cosine_similarity(first, second)
+    cosine = F.cosine_similarity(at_least_float(first), at_least_float(second))
+    return 1.0 - cosine.to(first.dtype)

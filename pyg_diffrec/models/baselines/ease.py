@@ -7,6 +7,7 @@ from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.utils.memory import available_memory
 from pyg_diffrec.utils.sparse import SparseRows
+from pyg_diffrec.utils.state import adopt_sizes
 
 
 class EASE(RowRecommender):
@@ -75,6 +76,13 @@ class EASE(RowRecommender):
         weight = precision / -precision.diagonal()
         self.weight = weight.fill_diagonal_(0).to(self.weight).contiguous()
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        size = self.num_items
+        adopt_sizes(self, state_dict, prefix, weight=(size, size))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _check_memory(self) -> None:
         needed = 24 * self.num_items**2
         limit = self.memory_limit
@@ -87,6 +95,11 @@ class EASE(RowRecommender):
             )
 
     def score(self, users: Tensor, history: SparseRows) -> Any:
+        if self.weight.numel() == 0:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no solution yet: build it with "
+                f"'from_data', or load the state of a model that was"
+            )
         return self.weigh(history).matmul(self.weight)
 
     def __repr__(self) -> str:

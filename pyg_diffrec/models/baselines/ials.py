@@ -6,8 +6,10 @@ from torch import Tensor
 
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
+from pyg_diffrec.products import kept
 from pyg_diffrec.typing import Phase
 from pyg_diffrec.utils.checks import check_positive
+from pyg_diffrec.utils.precision import at_least_float
 from pyg_diffrec.utils.sparse import SparseRows
 
 # As many rows are solved at once as gather so many numbers: what a cache holds.
@@ -24,6 +26,7 @@ class _Axes(NamedTuple):
 
 
 def _principal_axes(factors: Tensor) -> _Axes:
+    factors = at_least_float(factors)  # Solvers know no half precision.
     eigenvalues, basis = torch.linalg.eigh(factors.t() @ factors)
     # Round-off may leave those of unused dimensions below zero.
     return _Axes(factors @ basis, eigenvalues.clamp(min=0), basis)
@@ -137,7 +140,6 @@ class IALS(RowRecommender):
         self.nu = nu
         self.init_std = init_std
         self.register_buffer('item', torch.empty(num_items, embedding_dim))
-        self._kept: Optional[tuple[Tensor, int, _Axes]] = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -159,7 +161,7 @@ class IALS(RowRecommender):
         Returns:
             The loss after the sweep, per interaction.
         """
-        rows, columns = (x.to(dtype=self.item.dtype) for x in batch)
+        rows, columns = (x.to(dtype=self._dtype) for x in batch)
         user = self._solve(rows, self._item_axes())
         item = self._solve(columns, _principal_axes(user))
         self.item.copy_(item)
@@ -180,18 +182,21 @@ class IALS(RowRecommender):
                 f"'rows' need {self.num_items} columns in "
                 f"'{self.__class__.__name__}' (got {rows.num_cols})"
             )
-        rows = self.weigh(rows.to(dtype=self.item.dtype))
-        return self._solve(rows, self._item_axes())
+        rows = self.weigh(rows.to(dtype=self._dtype))
+        return self._solve(rows, self._item_axes()).to(self.item.dtype)
 
     def score(self, users: Tensor, history: SparseRows) -> Any:
         return self.fold_in(history) @ self.item.t()
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.promote_types(self.item.dtype, torch.float)
+
     def _item_axes(self) -> _Axes:
         item = self.item
-        kept = self._kept
-        if kept is None or kept[0] is not item or kept[1] != item._version:
-            self._kept = kept = item, item._version, _principal_axes(item)
-        return kept[2]
+        return kept(
+            ('axes', id(self)), [item], lambda: _principal_axes(item), lasting=True
+        )
 
     def _penalty(self, rows: SparseRows) -> Tensor:
         return self.l2 * (rows.row_sum() + self.alpha0 * rows.num_cols) ** self.nu

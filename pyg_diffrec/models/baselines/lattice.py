@@ -1,14 +1,15 @@
 from typing import Any, Mapping, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.multi_modal import MultiModalRecommender
 from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.utils.directed_adj import DirectedAdj
+from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.knn_graph import knn_graph
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -100,7 +101,7 @@ class LATTICE(MultiModalRecommender, LightGCN):
         #: The logits :math:`\mathbf{a}` of the modality weights.
         self.logits = torch.nn.Parameter(torch.zeros(len(self.modalities)))
         self._item_rows: Optional[SparseRows] = None
-        self._item_adj: Optional[DirectedAdj] = None
+        self._item_adj = Kept()
 
     def reset_parameters(self) -> None:
         r"""Draws new embeddings, and gives all modalities the same weight."""
@@ -124,7 +125,6 @@ class LATTICE(MultiModalRecommender, LightGCN):
             num_rows=len(graphs) * self.num_items,
             num_cols=self.num_items,
         )
-        self._item_adj = None
 
     @property
     def modality_weights(self) -> dict[str, float]:
@@ -138,14 +138,14 @@ class LATTICE(MultiModalRecommender, LightGCN):
         for _ in range(self.num_item_layers):
             parts = adj.propagate(h).view(len(weight), *h.shape)  # [M, I, C]
             h = torch.tensordot(weight, parts, 1)
-        return user, item + F.normalize(h)
+        return user, item + normalize(h)
 
     def _item_graph(self) -> DirectedAdj:
-        weight, adj, rows = self.logits, self._item_adj, self._item_rows
+        weight, rows = self.logits, self._item_rows
         if rows is None:
             self.item_features()  # Which are not known either, and says so.
         assert rows is not None
-        where = (weight.device, weight.dtype)
-        if adj is None or (adj.rows.device, adj.rows.dtype) != where:
-            adj = self._item_adj = DirectedAdj.from_rows(rows.to(*where))
-        return adj
+        where = weight.device, weight.dtype
+        return self._item_adj.get(
+            lambda: DirectedAdj.from_rows(rows.to(*where)), rows, *where
+        )

@@ -4,8 +4,8 @@ import torch
 
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
 from pyg_diffrec.nn.encoders.light_gcn import LightGCNEncoder
+from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.propagation import BipartiteAdj
-from pyg_diffrec.utils.sparse import SparseRows
 
 
 class LightGCN(PairwiseRecommender):
@@ -67,15 +67,11 @@ class LightGCN(PairwiseRecommender):
             alpha=alpha,
             edge_dropout=edge_dropout,
         )
-        self._adj: Optional[BipartiteAdj] = None
+        self._adj = Kept()
 
     def reset_parameters(self) -> None:
         r"""Draws new embeddings."""
         self.encoder.reset_parameters()
-
-    def fit_history(self, history: SparseRows) -> None:
-        super().fit_history(history)
-        self._adj = None
 
     def learned_tables(self) -> Tables:
         encoder = self.encoder
@@ -85,16 +81,16 @@ class LightGCN(PairwiseRecommender):
         return self.encoder(self._graph())
 
     def _graph(self) -> BipartiteAdj:
-        weight = self.encoder.item_embedding.weight
-        adj = self._adj
-        if adj is None or (adj.device, adj.dtype) != (weight.device, weight.dtype):
+        weight, history = self.encoder.item_embedding.weight, self._known_history()
+
+        def build() -> BipartiteAdj:
             # From the history, as a cast of the graph would keep lost digits lost.
-            rows = self._known_history().to(weight.device, torch.double)
+            rows = history.to(weight.device, torch.double)
             if self.temporal is not None:
                 rows = self.temporal(rows)
-            adj = BipartiteAdj(rows, weight.dtype)
-            self._adj = adj
-        return adj
+            return BipartiteAdj(rows, weight.dtype)
+
+        return self._adj.get(build, history, self.temporal, weight.device, weight.dtype)
 
     def __repr__(self) -> str:
         return (

@@ -12,6 +12,7 @@ from pyg_diffrec.models.baselines.social import SocialRecommender, row_mean
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.directed_adj import DirectedAdj
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -26,7 +27,7 @@ def _gate(lin: torch.nn.Module, x: Tensor) -> Tensor:
 
 def _directions(layers: Sequence[Tensor]) -> Tensor:
     r"""The sum of layers whose rows have length one."""
-    return torch.stack([F.normalize(x) for x in layers]).sum(0)
+    return torch.stack([normalize(x) for x in layers]).sum(0)
 
 
 def _mix(channels: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -237,8 +238,6 @@ class MHCN(SocialRecommender):
     def loss(self, batch: EdgeBatch) -> dict[str, Tensor]:
         r"""The pairwise loss of a batch, the penalty on what it touches, and the
         self-supervision of all users."""
-        if torch.is_grad_enabled():
-            self._kept = None
         both = torch.cat([batch.positive, batch.negative])
         items, item_at = both.unique(return_inverse=True)
         learned = self.item_embedding.weight.index_select(0, items)

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ class MostPopular(RowRecommender):
         self.popularity = torch.bincount(
             history.col, weights=history.value, minlength=self.num_items
         ).to(self.popularity)
+
+    @classmethod
+    def scoring_arguments(cls, args: Mapping[str, Any]) -> list[str]:
+        return []  # It looks at no row.
 
     def score(self, users: Tensor, history: SparseRows) -> Any:
         return self.popularity.expand(len(users), -1)

@@ -13,6 +13,7 @@ from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.nn.sparse_linear import SparseLinear
 from pyg_diffrec.typing import Phase, RowBatch
 from pyg_diffrec.utils.checks import check_dropout, check_positive
+from pyg_diffrec.utils.precision import at_least_float
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -105,8 +106,10 @@ class MultiDAE(RowRecommender):
 
     def encode(self, rows: SparseRows) -> Tensor:
         r"""The output of the last encoder layer, before its activation."""
-        norm = rows.row_sum(rows.value.square()).sqrt().clamp(min=1e-12)
-        h: Any = rows.with_value(self.dropout(rows.value / norm[rows.row]))
+        value = at_least_float(rows.value)
+        norm = rows.row_sum(value.square()).sqrt().clamp(min=1e-12)
+        value = (value / norm[rows.row]).to(rows.dtype)
+        h: Any = rows.with_value(self.dropout(value))
         *hidden, last = list(self.encoder)
         for layer in hidden:
             h = layer(h).tanh()

@@ -1,12 +1,15 @@
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, Union
 
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data import validate
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender
 from pyg_diffrec.nn.item_features import ItemFeatures
+from pyg_diffrec.utils.precision import normalize
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class MultiModalRecommender(PairwiseRecommender):
@@ -63,7 +66,7 @@ class MultiModalRecommender(PairwiseRecommender):
         data: HeteroData,
         modalities: Union[Sequence[str], Mapping[str, int], None] = None,
         **kwargs: Any,
-    ) -> 'MultiModalRecommender':
+    ) -> 'Self':
         r"""Builds the model for a graph and takes over its training interactions and
         features.
 
@@ -92,7 +95,6 @@ class MultiModalRecommender(PairwiseRecommender):
         if not isinstance(channels, Mapping):
             channels = {name: store[f'x_{name}'].size(1) for name in names}
         model = super().from_data(data, modalities=channels, **kwargs)
-        assert isinstance(model, cls)
         model.fit_features(
             {name: store[f'x_{name}'] for name in names},
             {name: store[f'has_{name}'] for name in names if f'has_{name}' in store},
@@ -117,10 +119,9 @@ class MultiModalRecommender(PairwiseRecommender):
                 the known length per item, or holds NaN or inf.
         """
         weight = self.learned_tables()[1]
-        units = {name: F.normalize(x.to(weight.dtype)) for name, x in features.items()}
+        units = {name: normalize(x.to(weight.dtype)) for name, x in features.items()}
         self.item_features.fit(units, present, weight.dtype)
         self.item_features.to(weight.device)
-        self._kept = None
 
     def __repr__(self) -> str:
         return f'{super().__repr__()[:-1]}, modalities={list(self.modalities)})'

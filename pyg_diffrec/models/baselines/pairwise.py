@@ -1,4 +1,4 @@
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from torch import Tensor
@@ -7,7 +7,6 @@ from torch_geometric.data import HeteroData
 from pyg_diffrec.data import (
     TemporalWeight,
     check_time_order,
-    interaction_rows,
     resolve_temporal,
     validate,
 )
@@ -16,9 +15,13 @@ from pyg_diffrec.loader.edge_loader import EdgeBatch, EdgeLoader
 from pyg_diffrec.loader.negative_sampling import NegativeMethod
 from pyg_diffrec.models.base import Recommender
 from pyg_diffrec.nn.losses import bpr_loss
+from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor, Phase
 from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Tables = tuple[Tensor, Tensor]
 
@@ -92,9 +95,9 @@ class PairwiseRecommender(Recommender):
             that are not known to be in time order.
 
     .. note::
-        In evaluation mode and under :meth:`torch.no_grad` the scored embeddings are
-        kept until a weight changes, a pass with gradients comes through, or
-        :meth:`train` or :meth:`eval` is called: an evaluation derives them once.
+        The scored embeddings are derived anew for every score, and once for an
+        evaluation or a :meth:`recommend`, within
+        :meth:`~pyg_diffrec.nn.keep_products`.
     """
 
     def __init__(
@@ -121,15 +124,14 @@ class PairwiseRecommender(Recommender):
         self.batch_size = batch_size
         self.negatives = negatives
         self.temporal: Optional[TemporalWeight] = resolve_temporal(temporal)
-        self._kept: Optional[tuple[tuple, Tables]] = None
 
     @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'PairwiseRecommender':
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Self':
         validate(data)
         check_time_order(data, kwargs.get('temporal'), cls.__name__)
         kwargs.setdefault('num_users', data['user'].num_nodes)
         model = cls(data['item'].num_nodes, **kwargs)
-        model.fit_history(interaction_rows(data, 'train'))
+        model.fit_data(data)
         return model
 
     def fit_history(self, history: SparseRows) -> None:
@@ -141,7 +143,6 @@ class PairwiseRecommender(Recommender):
                 f"'{self.__class__.__name__}' (got {history.num_rows}): set "
                 f"'num_users', or build the model with 'from_data'"
             )
-        self._kept = None
 
     def learned_tables(self) -> Tables:
         r"""The embeddings that are parameters, of all users :math:`(U, C)` and
@@ -155,6 +156,7 @@ class PairwiseRecommender(Recommender):
 
     def phases(self) -> list[Phase]:
         history = self._known_history()
+        self._check_trainable(history)
         loader = EdgeLoader(
             history,
             self.batch_size,
@@ -170,8 +172,6 @@ class PairwiseRecommender(Recommender):
         return self._pair_losses(batch, self.tables())
 
     def _pair_losses(self, batch: EdgeBatch, scored: Tables) -> dict[str, Tensor]:
-        if torch.is_grad_enabled():
-            self._kept = None
         learned, parts = self.learned_tables(), _gather(scored, batch)
         user, positive, negative = parts
         bpr = bpr_loss((user * positive).sum(1), (user * negative).sum(1), batch.weight)
@@ -184,22 +184,15 @@ class PairwiseRecommender(Recommender):
         return {'total': bpr + l2, 'bpr': bpr, 'l2': l2}
 
     def score(self, users: Tensor, history: SparseRows) -> Any:
+        self._check_users(users, self.num_users)
         user, item = self._scored_tables()
         return user[users] @ item.t()
 
-    def train(self, mode: bool = True) -> 'PairwiseRecommender':
-        self._kept = None
-        return super().train(mode)
-
     def _scored_tables(self) -> Tables:
-        if torch.is_grad_enabled() or self.training:
-            self._kept = None
+        if self.training:  # They may be drawn anew.
             return self.tables()
-        tensors = (*self.parameters(), *self.buffers())
-        key = tuple((x.data_ptr(), x.dtype, x._version) for x in tensors)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self.tables())
-        return self._kept[1]
+        made_of = [*self.parameters(), *self.buffers()]
+        return kept(('tables', id(self)), made_of, self.tables, lasting=True)
 
     def _pair_weight(self, history: SparseRows) -> OptTensor:
         if self.temporal is None:

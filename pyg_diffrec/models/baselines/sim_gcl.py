@@ -1,13 +1,13 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.loader.edge_loader import EdgeBatch
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.nn.losses import info_nce_loss
+from pyg_diffrec.utils.precision import normalize
 
 
 class SimGCL(LightGCN):
@@ -142,7 +142,7 @@ class SimGCL(LightGCN):
 
     def _perturb(self, offset: Tensor, layer: Tensor) -> Tensor:
         sign = (layer.unsqueeze(1) + offset).sign_()
-        noise = F.normalize(torch.rand_like(offset), dim=2)
+        noise = normalize(torch.rand_like(offset), dim=2)
         return torch.addcmul(offset, sign, noise, value=self.eps)
 
 

@@ -1,4 +1,4 @@
-from typing import Any, ClassVar, Literal, Optional, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -6,7 +6,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import USER_USER
 from pyg_diffrec.models.baselines.pairwise import PairwiseRecommender, Tables
+from pyg_diffrec.utils.checks import check_ids
+from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.sparse import SparseRows
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Flow = Literal['source_to_target', 'target_to_source']
 
@@ -45,12 +50,11 @@ class SocialRecommender(PairwiseRecommender):
         self.item_embedding = torch.nn.Embedding(num_items, self.embedding_dim)
         #: The ties :math:`(U, U)`, by the user that receives.
         self.ties: Optional[SparseRows] = None
-        self._kept_graphs: Optional[tuple[tuple, Sequence[Any]]] = None
+        self._kept_graphs = Kept()
 
     @classmethod
-    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'SocialRecommender':
+    def from_data(cls, data: HeteroData, **kwargs: Any) -> 'Self':
         model = super().from_data(data, **kwargs)
-        assert isinstance(model, cls)
         if model.ties is None:
             ties = torch.empty(2, 0, dtype=torch.long)
             if USER_USER in data.edge_types:
@@ -66,29 +70,35 @@ class SocialRecommender(PairwiseRecommender):
                 first to its second user.
 
         Raises:
-            ValueError: If there is no tie, or one of an unknown user.
+            ValueError: If there is no tie, one is of an unknown user or there twice, or
+                the shape is another.
+            TypeError: If a user is no whole number.
         """
         name, size = self.__class__.__name__, self.num_users
+        if edge_index.dim() != 2 or edge_index.size(0) != 2:
+            raise ValueError(
+                f"'edge_index' needs shape [2, num_ties] in '{name}.fit_ties' (got "
+                f'{list(edge_index.shape)})'
+            )
         if edge_index.numel() == 0:
             raise ValueError(
                 f"'{name}' needs ties between users (got none): put them into "
                 f"'data[{USER_USER}].edge_index'{self._without_ties}"
             )
-        low, high = int(edge_index.min()), int(edge_index.max())
-        if low < 0 or high >= size:
+        source, target = (
+            check_ids('edge_index', users, size, f'{name}.fit_ties')
+            for users in edge_index
+        )
+        unique, times = (source * size + target).unique(return_counts=True)
+        if unique.numel() < source.numel():
+            twice = int(unique[times > 1][0])
             raise ValueError(
-                f"'edge_index' needs users in [0, {size}) in '{name}.fit_ties' (got "
-                f'{low} to {high})'
+                f"'edge_index' needs each tie once in '{name}.fit_ties' (got that from "
+                f'user {twice // size} to user {twice % size} more than once)'
             )
-        source, target = edge_index.cpu()
         if self.flow == 'source_to_target':
             source, target = target, source
         self.ties = SparseRows.from_coo(source, target, num_rows=size, num_cols=size)
-        self._forget()
-
-    def fit_history(self, history: SparseRows) -> None:
-        super().fit_history(history)
-        self._forget()
 
     def graphs(self, interactions: SparseRows, ties: SparseRows) -> Sequence[Any]:
         r"""What is propagated along, such as
@@ -113,23 +123,25 @@ class SocialRecommender(PairwiseRecommender):
                 f'(got {num_layers})'
             )
 
-    def _forget(self) -> None:
-        self._kept_graphs = None
-        self._kept = None
-
     def _graphs(self) -> Sequence[Any]:
-        weight = self.item_embedding.weight
+        weight, history, ties = (
+            self.item_embedding.weight,
+            self._known_history(),
+            self.ties,
+        )
+        if ties is None:
+            raise ValueError(
+                f"'{self.__class__.__name__}' has no ties yet: build it with "
+                f"'from_data', or call 'fit_ties' first"
+            )
         where = weight.device, weight.dtype
-        if self._kept_graphs is None or self._kept_graphs[0] != where:
+
+        def build() -> Sequence[Any]:
             # From the history, as a cast of the graphs would keep lost digits lost.
-            rows = self._known_history().to('cpu', torch.double)
+            rows = history.to('cpu', torch.double)
             if self.temporal is not None:
                 rows = self.temporal(rows)
-            if self.ties is None:
-                raise ValueError(
-                    f"'{self.__class__.__name__}' has no ties yet: build it with "
-                    f"'from_data', or call 'fit_ties' first"
-                )
-            graphs = self.graphs(rows, self.ties.to(dtype=torch.double))
-            self._kept_graphs = where, [graph.to(*where) for graph in graphs]
-        return self._kept_graphs[1]
+            graphs = self.graphs(rows, ties.to('cpu', torch.double))
+            return [graph.to(*where) for graph in graphs]
+
+        return self._kept_graphs.get(build, history, ties, self.temporal, *where)

@@ -125,8 +125,6 @@ class VBPR(MultiModalRecommender):
     def loss(self, batch: EdgeBatch) -> dict[str, Tensor]:
         r"""The pairwise loss of a batch, and the penalties on what it touches and on
         the projections."""
-        if torch.is_grad_enabled():
-            self._kept = None
         x, _ = self.item_features()
         index, inverse = torch.cat([batch.positive, batch.negative]).unique(
             return_inverse=True

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Union
 
 import torch
 from torch import Tensor
@@ -13,15 +13,24 @@ from pyg_diffrec.typing import OptTensor
 class BipartiteLGConv(MessagePassing):
     r"""The graph convolution without weights from the `"LightGCN: Simplifying and
     Powering Graph Convolution Network for Recommendation"
-    <https://arxiv.org/abs/2002.02126>`_ paper, on both sides of a bipartite graph.
+    <https://arxiv.org/abs/2002.02126>`_ paper, from one side of a bipartite graph to
+    the other.
 
     .. math::
-        \mathbf{x}^{\prime}_u = \sum_{i \in \mathcal{N}(u)}
-        \frac{e_{u,i}}{\sqrt{\deg(u) \deg(i)}} \, \mathbf{x}_i, \qquad
         \mathbf{x}^{\prime}_i = \sum_{u \in \mathcal{N}(i)}
         \frac{e_{u,i}}{\sqrt{\deg(u) \deg(i)}} \, \mathbf{x}_u
 
-    The same as :class:`torch_geometric.nn.LGConv` on the graph of all nodes with
+    As every bipartite convolution of PyG it returns what the destinations receive, so
+    that :class:`torch_geometric.nn.HeteroConv` can hold one for each direction:
+
+    .. code-block:: python
+
+        conv = HeteroConv({
+            ('user', 'interacts', 'item'): BipartiteLGConv(),
+            ('item', 'rev_interacts', 'user'): BipartiteLGConv(),
+        })
+
+    Both together are :class:`torch_geometric.nn.LGConv` on the graph of all nodes with
     edges both ways. For composing own layers: it normalises the graph in every
     pass, where :class:`~pyg_diffrec.nn.encoders.LightGCNEncoder` does so once.
 
@@ -32,12 +41,12 @@ class BipartiteLGConv(MessagePassing):
             :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
-        - **x:** users :math:`(U, C)` and items :math:`(I, C)`
-        - **edge_index:** from users to items :math:`(2, E)`, or a sparse matrix
-          :math:`(I, U)`, transposed as everywhere in PyG
+        - **x:** a pair of sources :math:`(N, C)` and destinations :math:`(M, C)`, of
+          which only the number is used; or one tensor that is both
+        - **edge_index:** from sources to destinations :math:`(2, E)`, or a sparse
+          matrix :math:`(M, N)`, transposed as everywhere in PyG
         - **edge_weight:** :math:`(E)`, ones if :obj:`None`, not negative
-        - **output:** users :math:`(U, C)` and items :math:`(I, C)`, zero for nodes
-          without edges
+        - **output:** destinations :math:`(M, C)`, zero for those without edges
     """
 
     def __init__(self, normalize: bool = True, **kwargs: Any) -> None:
@@ -47,32 +56,19 @@ class BipartiteLGConv(MessagePassing):
 
     def forward(
         self,
-        x: tuple[Tensor, Tensor],
+        x: Union[Tensor, tuple[Tensor, Tensor]],
         edge_index: Adj,
         edge_weight: OptTensor = None,
-    ) -> tuple[Tensor, Tensor]:
-        x_user, x_item = x
-        num_users, num_items = x_user.size(0), x_item.size(0)
+    ) -> Tensor:
+        x_source, x_target = (x, x) if isinstance(x, Tensor) else x
+        size = x_source.size(0), x_target.size(0)
         if is_sparse(edge_index):
-            (item, user), edge_weight = to_edge_index(edge_index)
-        else:
-            user, item = edge_index[0], edge_index[1]
-        forth, back = torch.stack([user, item]), torch.stack([item, user])
+            (target, source), edge_weight = to_edge_index(edge_index)
+            edge_index = torch.stack([source, target])
         if self.normalize:
-            edge_weight = self._norm(forth, edge_weight, num_users, num_items, x_user)
-        return (
-            self.propagate(
-                back,
-                x=(x_item, x_user),
-                edge_weight=edge_weight,
-                size=(num_items, num_users),
-            ),
-            self.propagate(
-                forth,
-                x=(x_user, x_item),
-                edge_weight=edge_weight,
-                size=(num_users, num_items),
-            ),
+            edge_weight = self._norm(edge_index, edge_weight, size, x_source)
+        return self.propagate(
+            edge_index, x=(x_source, x_target), edge_weight=edge_weight, size=size
         )
 
     def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
@@ -82,19 +78,18 @@ class BipartiteLGConv(MessagePassing):
     def _norm(
         edge_index: Tensor,
         edge_weight: OptTensor,
-        num_users: int,
-        num_items: int,
+        size: tuple[int, int],
         x: Tensor,
     ) -> Tensor:
-        # Items are numbered after the users, and edges go both ways. [2, 2 E]
-        shift = edge_index.new_tensor([[0], [num_users]])
+        # Destinations are numbered after sources, and edges go both ways. [2, 2 E]
+        shift = edge_index.new_tensor([[0], [size[0]]])
         both = torch.cat([edge_index + shift, (edge_index + shift).flip(0)], dim=1)
         if edge_weight is not None:
             edge_weight = edge_weight.to(x.dtype).repeat(2)
         _, weight = gcn_norm(
             both,
             edge_weight,
-            num_nodes=num_users + num_items,
+            num_nodes=sum(size),
             add_self_loops=False,
             dtype=x.dtype,
         )

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pyg_diffrec.nn.denoisers.mlp import MLPDenoiser
 from pyg_diffrec.nn.rows import AffineRows
+from pyg_diffrec.utils.precision import least_length
 
 
 class RowMLPDenoiser(MLPDenoiser):
@@ -31,6 +32,7 @@ class RowMLPDenoiser(MLPDenoiser):
         - **x_t:** noised rows :math:`(B, I)`, dense or
           :class:`~pyg_diffrec.nn.AffineRows`
         - **t:** timesteps :math:`(B)`, whole steps in :math:`[0, T)`
+        - **cond:** conditions :math:`(B, C)`, if there are :obj:`cond_channels`
         - **output:** estimate :math:`(B, I)`, of the kind of :obj:`x_t`
     """
 
@@ -41,7 +43,7 @@ class RowMLPDenoiser(MLPDenoiser):
         if drops and not x_t.is_sparse:
             return super()._project(x_t.to_dense())
         if self.norm:
-            norm = x_t.square_norm().sqrt().clamp(min=1e-12)
+            norm = x_t.square_norm().sqrt().clamp(min=least_length(x_t.dtype))
             x_t = x_t * (1 / norm).view(-1, 1)
         if drops:
             start = x_t.start

@@ -81,7 +81,9 @@ class ClusteredVAE(torch.nn.Module):
         - **output:** logits of a multinomial over the items :math:`(B, I)`
 
     Raises:
-        ValueError: If a cluster is empty, or a width cannot be divided.
+        ValueError: If a cluster is empty, a width cannot be divided, or rows or
+            latents are of another length.
+        TypeError: If :obj:`cluster` is not int64.
 
     .. note::
         As in the authors' code the activation follows every layer of the encoders,
@@ -104,6 +106,16 @@ class ClusteredVAE(torch.nn.Module):
         act: Any = 'tanh',
     ) -> None:
         super().__init__()
+        if cluster.dtype != torch.long:
+            raise TypeError(
+                f"'cluster' needs to be a 'torch.long' tensor in "
+                f"'{self.__class__.__name__}' (got '{cluster.dtype}')"
+            )
+        if cluster.dim() != 1 or cluster.numel() == 0 or int(cluster.min()) < 0:
+            raise ValueError(
+                f"'cluster' needs shape [I], with one cluster from 0 up for each item, "
+                f"in '{self.__class__.__name__}' (got {list(cluster.shape)})"
+            )
         sizes = torch.bincount(cluster).tolist()
         if min(sizes) == 0:
             raise ValueError(
@@ -113,10 +125,10 @@ class ClusteredVAE(torch.nn.Module):
         self.sizes = sizes
         self.act = activation_resolver(act)
         self.dropout = torch.nn.Dropout(dropout)
-        order = cluster.argsort(stable=True)
         self.register_buffer('cluster', cluster)
-        self.register_buffer('order', order, persistent=False)
-        self.register_buffer('rank', order.argsort(), persistent=False)
+        self.register_buffer('order', None, persistent=False)
+        self.register_buffer('rank', None, persistent=False)
+        self._sort()
 
         widths = [split_widths(sizes, width) for width in encoder_channels]
         self.latent_sizes = widths[-1]
@@ -149,6 +161,11 @@ class ClusteredVAE(torch.nn.Module):
 
     def encode(self, rows: SparseRows) -> Encoding:
         r"""Means and log variances of the latents."""
+        if rows.num_cols != len(self.cluster):
+            raise ValueError(
+                f"'rows' needs {len(self.cluster)} columns in "
+                f"'{self.__class__.__name__}' (got {rows.num_cols})"
+            )
         rows = rows.with_value(self.dropout(rows.value))
         means, log_variances = [], []
         for items, encoder in zip(self.order.split(self.sizes), self.encoders):
@@ -162,6 +179,11 @@ class ClusteredVAE(torch.nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         r"""Logits of all items :math:`(B, I)` from latents :math:`(B, L)`."""
+        if latent.dim() != 2 or latent.size(1) != self.latent_channels:
+            raise ValueError(
+                f"'latent' needs shape [B, {self.latent_channels}] in "
+                f"'{self.__class__.__name__}' (got {list(latent.shape)})"
+            )
         if self.readout is not None:
             return self.readout(latent)
         out = []
@@ -171,6 +193,14 @@ class ClusteredVAE(torch.nn.Module):
                 h = self.act(layer(h))
             out.append(layers[-1](h))
         return torch.cat(out, 1)[:, self.rank]  # Cluster order -> item order.
+
+    def _sort(self) -> None:
+        self.order = self.cluster.argsort(stable=True)
+        self.rank = self.order.argsort()
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._sort()  # Other items may have come into a cluster.
 
     @staticmethod
     def kl_divergence(encoding: Encoding) -> Tensor:

@@ -1,12 +1,12 @@
 from typing import Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.nn.encoders.graph_encoder import GraphEncoder
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.directed_adj import DirectedAdj
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.propagation import BipartiteAdj
 
 
@@ -58,5 +58,5 @@ class SocialEncoder(GraphEncoder):
         out = self._pick(x, user)
         for conv in self.convs:
             x = conv(x, ties)
-            out = out + F.normalize(self._pick(x, user))
+            out = out + normalize(self._pick(x, user))
         return out

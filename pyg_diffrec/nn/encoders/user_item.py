@@ -1,12 +1,12 @@
 from typing import Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.nn.encoders.graph_encoder import GraphEncoder
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.directed_adj import DirectedAdj
+from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.propagation import BipartiteAdj
 
 
@@ -72,6 +72,6 @@ class UserItemEncoder(GraphEncoder):
                 # 233,261, in batches of 2,048 and 4,096 interactions.
                 to_item, index = to_item.index_select(item), None
             x_user, x_item = user_conv(x_item, to_user), item_conv(x_user, to_item)
-            out_user = out_user + F.normalize(self._pick(x_user, user))
-            out_item = out_item + F.normalize(self._pick(x_item, index))
+            out_user = out_user + normalize(self._pick(x_user, user))
+            out_item = out_item + normalize(self._pick(x_item, index))
         return out_user, out_item

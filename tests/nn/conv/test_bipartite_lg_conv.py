@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch_geometric.nn import LGConv
+from torch_geometric.nn import HeteroConv, LGConv
 
 from pyg_diffrec.nn.conv import BipartiteLGConv
 from pyg_diffrec.utils import SparseRows
@@ -21,10 +21,15 @@ def build(weighted):
     return tuple(x), edge_index, weight if weighted else None
 
 
+def both_ways(conv, x, edge_index, weight=None):
+    back = conv(x[::-1], edge_index.flip(0), weight)
+    return back, conv(x, edge_index, weight)
+
+
 @pytest.mark.parametrize('weighted', [False, True])
 def test_equals_lg_conv_on_the_graph_of_all_nodes(weighted):
     x, edge_index, weight = build(weighted)
-    user, item = BipartiteLGConv()(x, edge_index, weight)
+    user, item = both_ways(BipartiteLGConv(), x, edge_index, weight)
     both = edge_index + torch.tensor([[0], [USERS]])
     both = torch.cat([both, both.flip(0)], dim=1)
     twice = None if weight is None else weight.repeat(2)
@@ -42,7 +47,7 @@ def test_equals_the_fast_path_with_its_gradient(weighted):
     grads = []
     for propagate in (
         BipartiteAdj(rows).propagate,
-        lambda *x: BipartiteLGConv()(x, edge_index, weight),
+        lambda *x: both_ways(BipartiteLGConv(), x, edge_index, weight),
     ):
         leaves = [part.clone().requires_grad_() for part in x]
         out = propagate(*leaves)
@@ -60,15 +65,37 @@ def test_takes_a_transposed_sparse_matrix(weighted):
     adj_t = torch.sparse_coo_tensor(edge_index.flip(0), value, (ITEMS, USERS))
     expected = BipartiteLGConv()(x, edge_index, weight)
     for adj in (adj_t.coalesce(), adj_t.coalesce().to_sparse_csr()):
-        for part, other in zip(BipartiteLGConv()(x, adj), expected):
-            torch.testing.assert_close(part, other)
+        torch.testing.assert_close(BipartiteLGConv()(x, adj), expected)
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+def test_hetero_conv_composes_both_directions(weighted):
+    (user, item), edge_index, weight = build(weighted)
+    there, back = ('user', 'interacts', 'item'), ('item', 'rev_interacts', 'user')
+    conv = HeteroConv({there: BipartiteLGConv(), back: BipartiteLGConv()})
+    edges = {there: edge_index, back: edge_index.flip(0)}
+    options = {'edge_weight_dict': {there: weight, back: weight}} if weighted else {}
+    out = conv({'user': user, 'item': item}, edges, **options)
+    expected = both_ways(BipartiteLGConv(), (user, item), edge_index, weight)
+    assert torch.equal(out['user'], expected[0])
+    assert torch.equal(out['item'], expected[1])
+
+
+def test_one_kind_of_nodes_is_both_sides():
+    x = torch.rand(4, 2, dtype=torch.double)
+    edge_index = torch.tensor([[0, 1, 2], [1, 0, 3]])
+    conv = BipartiteLGConv()
+    assert torch.equal(conv(x, edge_index), conv((x, x), edge_index))
+    ties = HeteroConv({('user', 'trusts', 'user'): conv})
+    out = ties({'user': x}, {('user', 'trusts', 'user'): edge_index})
+    assert torch.equal(out['user'], conv(x, edge_index))
 
 
 def test_without_normalisation_sums_the_neighbours():
     x, edge_index, weight = build(True)
-    user, item = BipartiteLGConv(normalize=False)(x, edge_index)
+    user, item = both_ways(BipartiteLGConv(normalize=False), x, edge_index)
     torch.testing.assert_close(user[4], x[1][2] + x[1][1])
     torch.testing.assert_close(item[0], x[0][0] + x[0][1])
-    user, _ = BipartiteLGConv(normalize=False)(x, edge_index, weight)
+    user, _ = both_ways(BipartiteLGConv(normalize=False), x, edge_index, weight)
     torch.testing.assert_close(user[4], weight[5] * x[1][2] + weight[6] * x[1][1])
     assert repr(BipartiteLGConv()) == 'BipartiteLGConv()'
