@@ -171,3 +171,21 @@ def test_top_level_is_lazy():
     assert 'models' in dir(pyg_diffrec)
     with pytest.raises(AttributeError, match="no attribute 'modles'"):
         _ = pyg_diffrec.modles
+
+
+def test_models_are_found_at_the_top():
+    from pyg_diffrec import LightGCN  # As any name of `pyg_diffrec.models`.
+
+    assert LightGCN is pyg_diffrec.models.LightGCN
+    for name in pyg_diffrec.models.MODELS:
+        assert getattr(pyg_diffrec, name) is getattr(pyg_diffrec.models, name)
+    with pytest.raises(ImportError, match="cannot import name 'DifRec'"):
+        from pyg_diffrec import DifRec  # noqa: F401
+
+
+def test_other_names_do_not_load_pytorch():
+    script = 'import sys, pyg_diffrec; hasattr(pyg_diffrec, "cli"); print(*sys.modules)'
+    out = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, check=True
+    )
+    assert 'torch' not in out.stdout.split()

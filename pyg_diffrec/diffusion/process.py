@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.diffusion.float64_module import Float64Module
+from pyg_diffrec.diffusion.generator import drawn_by
 from pyg_diffrec.diffusion.schedules import check_num_timesteps
 from pyg_diffrec.diffusion.timestep_samplers import (
     TimestepSampler,
@@ -258,4 +259,5 @@ class DiffusionProcess(Float64Module):
 
     @staticmethod
     def _randn(x: Rows, generator: Optional[torch.Generator]) -> Tensor:
-        return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+        options = drawn_by(generator)
+        return torch.randn(x.shape, dtype=x.dtype, device=x.device, **options)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.diffusion.float64_module import Float64Module
+from pyg_diffrec.diffusion.generator import drawn_by
 from pyg_diffrec.resolver import resolve
 
 __all__ = [
@@ -61,7 +62,7 @@ class UniformTimestepSampler(TimestepSampler):
         generator: Optional[torch.Generator] = None,
     ) -> Tensor:
         return torch.randint(
-            self.num_timesteps, (batch_size,), device=device, generator=generator
+            self.num_timesteps, (batch_size,), device=device, **drawn_by(generator)
         )
 
     def scale(self, t: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ class ImportanceTimestepSampler(TimestepSampler):
     ) -> Tensor:
         cumulative = self.probabilities().cumsum(0)
         u = torch.rand(
-            batch_size, dtype=torch.double, device=device, generator=generator
+            batch_size, dtype=torch.double, device=device, **drawn_by(generator)
         )
         t = torch.searchsorted(cumulative, u * cumulative[-1], right=True)
         return t.clamp(max=self.num_timesteps - 1)

@@ -215,7 +215,9 @@ class IALS(RowRecommender):
             start += len(index)
             col, weight = _pad(rows.index_select(index), width)
             root = weight.sqrt().unsqueeze(2)  # [B, N, 1]
-            z = axes.factors[col].mul_(root).mul_(scale[index].unsqueeze(1))
+            # Several times as fast as to index, for the same numbers.
+            z = axes.factors.index_select(0, col.view(-1)).view(*col.shape, -1)
+            z = z.mul_(root).mul_(scale[index].unsqueeze(1))  # [B, N, C]
             zt = z.transpose(1, 2)  # [B, C, N]
             if width < self.embedding_dim:
                 solution = zt @ _solve_shifted(z @ zt, root)
