@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import SPLITS, validate
+from pyg_diffrec.datasets._matrices import nonzero_entries
 from pyg_diffrec.datasets._pickled_arrays import load_arrays
 from pyg_diffrec.datasets.raw import RawDataset
 
@@ -43,14 +44,6 @@ def _read_matrix(path: str) -> scipy.sparse.coo_matrix:
         raise ValueError(
             f"'{path}' needs to hold one sparse matrix of users and items "
             f"(got '{type(matrix)}')"
-        )
-    finite = np.isfinite(matrix.data)
-    if not finite.all():
-        pos = int(finite.argmin())
-        raise ValueError(
-            f"'{path}' holds {matrix.data[pos]} for user {matrix.row[pos]} and item "
-            f'{matrix.col[pos]} ({int((~finite).sum())} such entries): store 1 for an '
-            f'interaction, and nothing for none'
         )
     return matrix
 
@@ -122,8 +115,9 @@ class MultiModalDataset(RawDataset):
     :obj:`<modality>_feat.npy`.
 
     Each of the three pickles holds one sparse matrix :math:`(U, I)`. An entry that
-    is not zero is an interaction, whatever its value, as in the authors' code. The
-    pickles are read as data, and can run no code.
+    is not zero is an interaction, whatever its value, as in the authors' code;
+    entries that name the same place count once, as their sum. The pickles are read
+    as data, and can run no code.
 
     The graph holds all interactions with their masks, in the order of the files,
     which is no order in time; :obj:`data['item'].x_<modality>` :math:`(I, F)`,
@@ -226,14 +220,19 @@ class MultiModalDataset(RawDataset):
                     f"'{path}' needs to hold a matrix of shape {list(shape)}, which is "
                     f"that of '{MATRICES[0]}' (got {list(matrix.shape)})"
                 )
-        parts = [np.stack(matrix.nonzero()).astype(np.int64) for matrix in matrices]
-        code = np.arange(3).repeat([part.shape[1] for part in parts])
+        parts = [
+            nonzero_entries(matrix, f"'{path}'")
+            for path, matrix in zip(paths, matrices, strict=True)
+        ]
+        code = torch.arange(3).repeat_interleave(
+            torch.tensor([part.size(1) for part in parts])
+        )
 
         data = HeteroData()
         data['user'].num_nodes, data['item'].num_nodes = shape
-        data[USER_ITEM].edge_index = torch.from_numpy(np.concatenate(parts, axis=1))
+        data[USER_ITEM].edge_index = torch.cat(parts, dim=1)
         for i, split in enumerate(SPLITS):
-            data[USER_ITEM][f'{split}_mask'] = torch.from_numpy(code == i)
+            data[USER_ITEM][f'{split}_mask'] = code == i
         for modality in self.modalities or self._found():
             path = os.path.join(self.raw_dir, _feature_file(modality))
             data['item'][f'x_{modality}'] = _read_features(path, modality, shape[1])

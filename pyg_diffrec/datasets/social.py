@@ -2,7 +2,6 @@ import os
 import tempfile
 from typing import Any
 
-import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
@@ -10,10 +9,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import SPLITS, USER_USER, validate
+from pyg_diffrec.datasets._matrices import nonzero_entries
 from pyg_diffrec.datasets._pickled_arrays import load_zipped_arrays
 from pyg_diffrec.datasets.raw import RawDataset
 
 ARCHIVE = 'dataset.pkl.zip'
+TRUST = 'trust'
 
 
 def _count(arrays: dict[str, Any], key: str, path: str) -> int:
@@ -36,7 +37,8 @@ def _edges(
             f"'{path}': '{key}' needs to be a sparse matrix of shape {list(shape)} "
             f'(got {got})'
         )
-    return torch.from_numpy(np.stack(matrix.nonzero()).astype(np.int64))
+    axes = ('user', 'user' if key == TRUST else 'item')
+    return nonzero_entries(matrix, f"'{path}': '{key}'", axes)
 
 
 class SocialDataset(RawDataset):
@@ -48,8 +50,9 @@ class SocialDataset(RawDataset):
     and :obj:`test` :math:`(U, I)` and :obj:`trust` :math:`(U, U)`, and the numbers
     :obj:`userCount` and :obj:`itemCount`; whatever else it holds is left out. An
     entry that is not zero is an interaction, or a tie from the user of its row to
-    the user of its column, whatever its value, as in the authors' code. The
-    pickle is read as data, and can run no code.
+    the user of its column, whatever its value, as in the authors' code; entries that
+    name the same place count once, as their sum. The pickle is read as data, and can
+    run no code.
 
     The graph holds all interactions with their masks, in the order of the file,
     which is no order in time; :obj:`('user', 'trusts', 'user')`; :obj:`name` and
@@ -102,7 +105,7 @@ class SocialDataset(RawDataset):
     def process(self) -> None:
         path = self.raw_paths[0]
         arrays = load_zipped_arrays(path)
-        needed = [*SPLITS, 'trust', 'userCount', 'itemCount']
+        needed = [*SPLITS, TRUST, 'userCount', 'itemCount']
         found = sorted(map(str, arrays)) if isinstance(arrays, dict) else type(arrays)
         if not isinstance(arrays, dict) or not set(needed) <= set(arrays):
             raise ValueError(
@@ -120,9 +123,7 @@ class SocialDataset(RawDataset):
         data[USER_ITEM].edge_index = torch.cat(parts, dim=1)
         for i, split in enumerate(SPLITS):
             data[USER_ITEM][f'{split}_mask'] = code == i
-        data[USER_USER].edge_index = _edges(
-            arrays, 'trust', (num_users, num_users), path
-        )
+        data[USER_USER].edge_index = _edges(arrays, TRUST, (num_users, num_users), path)
         data.name, data.roles = self.name, self.roles
         if self.pre_transform is not None:
             data = self.pre_transform(data)

@@ -122,6 +122,21 @@ def test_entries_count_whatever_their_format_and_value(tmp_path):
     assert pairs.tolist() == [[0, 0, 1, 2], [0, 1, 1, 3]]
 
 
+def test_repeated_entries_count_once_as_their_sum(tmp_path):
+    # What SciPy, and so the authors' code, sees: (0, 0) twice, (1, 1) once, and
+    # nothing at (2, 3), whose entries add up to zero.
+    pairs = [[2, 3], [0, 0], [1, 1], [0, 0], [2, 3]]
+    train = matrix(pairs, value=[1, 1, 1, 1, -1])
+    raw = write(tmp_path / 'raw', trnMat=train, tstMat=matrix([[2, 1]] * 3))
+    data = load(tmp_path, raw)[0]
+    check_dataset(data)
+    store = data[USER_ITEM]
+    assert store.edge_index.tolist() == [[0, 1, 2, 0, 2], [0, 1, 2, 2, 1]]
+    assert store.train_mask.tolist() == [True, True, False, False, False]
+    seen = (train.tocsr() != 0).tocoo()
+    assert sorted(zip(seen.row, seen.col, strict=True)) == [(0, 0), (1, 1)]
+
+
 def test_features_of_any_float_format_become_float32(tmp_path):
     formats = [AUDIO.astype('>f8'), np.asfortranarray(AUDIO), AUDIO.astype(np.float16)]
     for i, audio in enumerate(formats):

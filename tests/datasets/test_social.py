@@ -84,6 +84,23 @@ def test_entries_count_whatever_their_format_and_value(tmp_path):
     assert data[USER_USER].edge_index.tolist() == [[0, 1, 2], [1, 0, 0]]
 
 
+def test_repeated_entries_count_once_as_their_sum(tmp_path):
+    # Repeated indices of a row pointer format stay repeated in its pickle.
+    train = scipy.sparse.csr_matrix(
+        (np.array([1, 1, 1, -1]), np.array([3, 3, 1, 1]), np.array([0, 2, 4, 4])),
+        shape=(3, 4),
+    )
+    trust = matrix([[1, 2], [0, 1], [1, 2], [0, 1], [2, 0]], (3, 3), [1, 1, 1, -1, 1])
+    raw = write(
+        tmp_path / 'raw',
+        arrays(train=train, trust=trust, test=matrix([[1, 0], [1, 0]], (3, 4))),
+    )
+    data = load(tmp_path, raw)[0]
+    check_dataset(data)
+    assert data[USER_ITEM].edge_index.tolist() == [[0, 0, 2, 1], [3, 2, 2, 0]]
+    assert data[USER_USER].edge_index.tolist() == [[1, 2], [2, 0]]
+
+
 def test_processed_file_belongs_to_the_raw_file(tmp_path, raw):
     expected = load(tmp_path, raw)[0]
     changed = arrays(trust=matrix([[1, 2]], (3, 3)))
@@ -139,6 +156,10 @@ def test_interactions_in_two_splits_are_named(tmp_path):
         (arrays(userCount=0), "'userCount' needs to be a positive whole .*got 0"),
         (arrays(itemCount=4.0), "'itemCount' needs to be a positive whole .*got 4.0"),
         (arrays(userCount=4), r"'train' needs .*\[4, 4\] \(got shape \[3, 4\]\)"),
+        (
+            arrays(trust=scipy.sparse.coo_matrix(([np.nan], ([1], [2])), (3, 3))),
+            r"'trust' holds nan for user 1 and user 2 \(1 such entries\)",
+        ),
         (arrays(val=3), r"'val' needs to be a sparse matrix .*<class 'int'>"),
         (arrays(test=np.ones((3, 4))), "'test' needs .*ndarray"),
         (

@@ -1,0 +1,44 @@
+r"""From sparse matrices to edges."""
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+
+def nonzero_entries(
+    matrix: scipy.sparse.coo_matrix,
+    where: str,
+    axes: tuple[str, str] = ('user', 'item'),
+) -> Tensor:
+    r"""The places of a matrix that hold something else than zero, each once, in the
+    order in which the matrix first names them.
+
+    A matrix in COO format may name a place several times: it then holds the sum, in
+    SciPy and in all that computes with it.
+
+    Args:
+        matrix (scipy.sparse.coo_matrix): The matrix, with indices in range.
+        where (str): What to call the matrix in messages.
+        axes (tuple, optional): What its rows and its columns are.
+            (default: :obj:`('user', 'item')`)
+
+    Shapes:
+        - **output:** row and column :math:`(2, N)`, int64
+
+    Raises:
+        ValueError: If a value is NaN or inf.
+    """
+    finite = np.isfinite(matrix.data)
+    if not finite.all():
+        pos = int(finite.argmin())
+        raise ValueError(
+            f'{where} holds {matrix.data[pos]} for {axes[0]} {matrix.row[pos]} and '
+            f'{axes[1]} {matrix.col[pos]} ({int((~finite).sum())} such entries): store '
+            f'1 where there is something, and nothing elsewhere'
+        )
+    index = np.stack([matrix.row, matrix.col]).astype(np.int64)
+    key = index[0] * matrix.shape[1] + index[1]
+    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    total = np.bincount(place, weights=matrix.data, minlength=len(first))
+    return torch.from_numpy(index[:, np.sort(first[total != 0])])
