@@ -2,64 +2,19 @@ import os
 import tempfile
 from typing import Callable, Literal, Optional, get_args
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
-from pyg_diffrec.data.schema import validate
 from pyg_diffrec.datasets._archive import TOOLS, extract, find_tools
+from pyg_diffrec.datasets._lists import PairLists
+from pyg_diffrec.datasets._npy import read_item_rows, read_npy
 from pyg_diffrec.datasets.raw import RawDataset
 
 Roles = Literal['published', 'chronological']
 
 # Item embeddings that come with some of the datasets.
 EMBEDDING = 'item_emb.npy'
-
-
-def _read_pairs(path: str) -> Tensor:
-    expected = 'an int64 array of shape [n, 2] with n > 0, user and item'
-    try:
-        pairs = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is truncated or no '.npy' file of numbers: expected "
-            f"{expected} (got '{error}')"
-        ) from error
-    if not isinstance(pairs, np.ndarray):
-        raise ValueError(f"'{path}': expected {expected} (got an '.npz' archive)")
-    if pairs.dtype != np.int64 or pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(
-            f"'{path}': expected {expected} (got {pairs.dtype} of shape "
-            f'{list(pairs.shape)})'
-        )
-    if pairs.shape[0] == 0:
-        raise ValueError(f"'{path}': expected {expected} (got no row)")
-    if pairs.min() < 0:
-        row = int((pairs < 0).any(1).argmax())
-        raise ValueError(
-            f"'{path}': expected ids from zero (got {pairs[row].tolist()} in row {row})"
-        )
-    return torch.from_numpy(pairs)
-
-
-def _read_embedding(path: str, num_items: int) -> Tensor:
-    expected = f'a float array of shape [{num_items}, *], one row per item'
-    try:
-        embedding = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is truncated or no '.npy' file of numbers: expected {expected} "
-            f"(got '{error}')"
-        ) from error
-    fits = embedding.ndim == 2 and embedding.shape[0] == num_items
-    if not fits or not np.issubdtype(embedding.dtype, np.floating):
-        raise ValueError(
-            f"'{path}': expected {expected} (got {embedding.dtype} of shape "
-            f'{list(embedding.shape)}); remove the file to do without it'
-        )
-    return torch.from_numpy(embedding).float()
 
 
 class DiffRecDataset(RawDataset):
@@ -89,8 +44,10 @@ class DiffRecDataset(RawDataset):
     Where :obj:`item_emb.npy` lies beside them, its rows become
     :obj:`data['item'].embedding`, by which L-DiffRec clusters the items.
 
-    The graph also holds :obj:`name`, :obj:`roles` and :obj:`time_ordered`. The
-    numbers of users and items are one more than the largest in the three files.
+    The graph also holds :obj:`name`, :obj:`roles` and :obj:`time_ordered`, which,
+    like :obj:`split_order`, is absent where the items of every user rise from row to
+    row: that is no order in time. The numbers of users and items are one more than
+    the largest in the three files.
 
     Args:
         root (str): The folder for :obj:`<name>/processed`, and for
@@ -105,15 +62,16 @@ class DiffRecDataset(RawDataset):
         transform (callable, optional): Applied to the graph on every access.
             (default: :obj:`None`)
         pre_transform (callable, optional): Applied to the graph before it is
-            saved. Processed files are kept apart by its :meth:`__repr__`: two
-            functions of the same name need :obj:`force_reload`.
-            (default: :obj:`None`)
+            checked and saved. Processed files are kept apart by its
+            :meth:`__repr__`: two functions of the same name need
+            :obj:`force_reload`. (default: :obj:`None`)
         force_reload (bool, optional): Whether to process the raw files again.
             (default: :obj:`False`)
 
     Raises:
         ValueError: If :obj:`name` or :obj:`roles` is unknown, a file is not what
-            it should be, or the interactions break the schema.
+            it should be, which names the file and the row, or the graph breaks the
+            schema.
         FileNotFoundError: If a file is missing in :obj:`raw_dir`.
         RuntimeError: If the files are missing and cannot be downloaded.
 
@@ -175,13 +133,15 @@ class DiffRecDataset(RawDataset):
                 raise RuntimeError(f'{error}: {self._what_to_do()}') from error
 
     def process(self) -> None:
-        train, valid, test = (_read_pairs(path) for path in self.raw_paths)
+        lists = PairLists(self.raw_paths)
+        train, valid, test = lists.parts
         val = {'published': valid, 'chronological': test}[self.roles]
         test = {'published': test, 'chronological': valid}[self.roles]
         parts = {'train': train, 'val': val, 'test': test}
 
         split_order: Optional[tuple[str, ...]] = None
-        if self.name.startswith('ml-1m'):
+        is_ordered = not lists.are_sorted_by_item()
+        if self.name.startswith('ml-1m') and is_ordered:
             split_order = ('train', 'val', 'test')
             if self.roles == 'published':
                 split_order = ('train', 'test', 'val')
@@ -195,20 +155,22 @@ class DiffRecDataset(RawDataset):
         pairs, code = pairs[perm], code[perm]
 
         data = HeteroData()
-        data['user'].num_nodes, data['item'].num_nodes = (pairs.amax(0) + 1).tolist()
+        data['user'].num_nodes = lists.num_users
+        data['item'].num_nodes = lists.num_items
         data[USER_ITEM].edge_index = pairs.t().contiguous()
         for i, split in enumerate(order):
             data[USER_ITEM][f'{split}_mask'] = code == i
         data.name, data.roles, data.split_order = self.name, self.roles, split_order
-        data.time_ordered = True  # Within a user and a file, for all datasets.
-        validate(data)
+        if is_ordered:
+            data.time_ordered = True  # Within a user and a file, for all datasets.
         for name in self._optional():
             path = os.path.join(self.raw_dir, name)
-            data['item'].embedding = _read_embedding(path, data['item'].num_nodes)
-
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        self.save([data], self.processed_paths[0])
+            lists.check_items(read_npy(path, 'a float array'), path)
+            hint = f'; {lists.where_largest()}; remove the file to do without it'
+            data['item'].embedding = read_item_rows(
+                path, 'embeddings', lists.num_items, hint
+            )
+        self._save(data)
 
     def _optional(self) -> list[str]:
         path = os.path.join(self.raw_dir, EMBEDDING)

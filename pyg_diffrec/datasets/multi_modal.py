@@ -6,15 +6,14 @@ import zipfile
 import zlib
 from typing import Callable, Optional, Sequence
 
-import numpy as np
 import scipy.sparse
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
-from pyg_diffrec.data.schema import SPLITS, validate
+from pyg_diffrec.data.schema import SPLITS
 from pyg_diffrec.datasets._matrices import nonzero_entries
+from pyg_diffrec.datasets._npy import read_item_rows, read_npy
 from pyg_diffrec.datasets._pickled_arrays import load_arrays
 from pyg_diffrec.datasets.raw import RawDataset
 
@@ -46,46 +45,6 @@ def _read_matrix(path: str) -> scipy.sparse.coo_matrix:
             f"(got '{type(matrix)}')"
         )
     return matrix
-
-
-def _read_array(path: str, expected: str) -> np.ndarray:
-    try:
-        # A map compares the size that a file claims with its own.
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is truncated or no '.npy' file of numbers: expected {expected} "
-            f"(got '{error}')"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"'{path}': expected {expected} (got an '.npz' archive)")
-    return array
-
-
-def _read_features(path: str, modality: str, num_items: int) -> Tensor:
-    expected = (
-        f"features of modality '{modality}', a float array of shape [{num_items}, F] "
-        f'with F > 0, one row per item'
-    )
-    array = _read_array(path, expected)
-    fits = array.ndim == 2 and array.shape[0] == num_items and array.shape[1] > 0
-    if not fits or not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f"'{path}': expected {expected} (got {array.dtype} of shape "
-            f'{list(array.shape)})'
-        )
-    with np.errstate(over='ignore'):  # What is too large becomes inf.
-        x = np.array(array, dtype=np.float32, order='C')
-    wrong = ~np.isfinite(x).all(1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        col = int(np.isfinite(x[row]).argmin())
-        raise ValueError(
-            f"'{path}': the features of modality '{modality}' need to be finite as "
-            f'float32 (got {array[row, col]} in row {row}, column {col}; '
-            f'{int(wrong.sum())} such rows): fill these rows'
-        )
-    return torch.from_numpy(x)
 
 
 def _unzip(path: str, name: str) -> str:
@@ -235,11 +194,11 @@ class MultiModalDataset(RawDataset):
             data[USER_ITEM][f'{split}_mask'] = code == i
         for modality in self.modalities or self._found():
             path = os.path.join(self.raw_dir, _feature_file(modality))
-            data['item'][f'x_{modality}'] = _read_features(path, modality, shape[1])
+            data['item'][f'x_{modality}'] = read_item_rows(
+                path, f"features of modality '{modality}'", shape[1]
+            )
         data.name, data.roles = self.name, self.roles
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        self.save([validate(data)], self.processed_paths[0])
+        self._save(data)
 
     def _fetch_file(self, name: str, folder: str) -> str:
         is_zipped = name in self.zipped.get(self.name, ())
@@ -250,7 +209,7 @@ class MultiModalDataset(RawDataset):
             if name in MATRICES:
                 _read_matrix(path)
             else:
-                _read_array(path, 'features')
+                read_npy(path, 'features')
         except ValueError as error:
             raise RuntimeError(f'{error}: {self._what_to_do()}') from error
         return path

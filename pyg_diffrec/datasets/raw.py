@@ -6,6 +6,7 @@ from typing import Callable, Optional
 
 from torch_geometric.data import HeteroData, download_url
 
+from pyg_diffrec.data.schema import validate
 from pyg_diffrec.datasets.base import InteractionDataset
 
 
@@ -113,6 +114,21 @@ class RawDataset(InteractionDataset):
             raise RuntimeError(
                 f"Could not download '{url}' ({error}): {self._what_to_do()}"
             ) from error
+
+    def _save(self, data: HeteroData) -> None:
+        # Ends :meth:`process`: what is saved keeps to the schema.
+        names = [*self.raw_file_names, *self._optional()]
+        where = f"{names} in '{self.raw_dir}'"
+        if self.pre_transform is not None:
+            data = self.pre_transform(data)
+            where += f', after {self.pre_transform!r},'
+        try:
+            validate(data)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f'{where} make no graph of users and items: {error}'
+            ) from (error)
+        self.save([data], self.processed_paths[0])
 
     def _optional(self) -> list[str]:
         # The names of further raw files that are there.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
-from pyg_diffrec.data.schema import SPLITS, USER_USER, validate
+from pyg_diffrec.data.schema import SPLITS, USER_USER
 from pyg_diffrec.datasets._matrices import nonzero_entries
 from pyg_diffrec.datasets._pickled_arrays import load_zipped_arrays
 from pyg_diffrec.datasets.raw import RawDataset
@@ -125,6 +125,4 @@ class SocialDataset(RawDataset):
             data[USER_ITEM][f'{split}_mask'] = code == i
         data[USER_USER].edge_index = _edges(arrays, TRUST, (num_users, num_users), path)
         data.name, data.roles = self.name, self.roles
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        self.save([validate(data)], self.processed_paths[0])
+        self._save(data)
