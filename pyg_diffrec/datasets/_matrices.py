@@ -5,6 +5,27 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+# All users and items get room, in the graph and in models, whether they occur or not.
+_MOST_TIMES = 10
+_MOST_AT_LEAST = 1000
+
+
+def check_count(count: int, num_entries: int, where: str) -> None:
+    r"""Raises an error if a file claims far more users, or items, than its matrices
+    have entries.
+
+    Args:
+        count (int): The number of users or items.
+        num_entries (int): The number of entries of all matrices.
+        where (str): What to call the number in the message.
+    """
+    most = max(_MOST_TIMES * num_entries, _MOST_AT_LEAST)
+    if count > most:
+        raise ValueError(
+            f'{where} is {count}, while all matrices together have {num_entries} '
+            f'entries: expected at most {most}; leave out those without an entry'
+        )
+
 
 def nonzero_entries(
     matrix: scipy.sparse.coo_matrix,

@@ -1,9 +1,6 @@
 import os
 import re
-import shutil
 import tempfile
-import zipfile
-import zlib
 from typing import Callable, Optional, Sequence
 
 import scipy.sparse
@@ -12,9 +9,10 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import SPLITS
-from pyg_diffrec.datasets._matrices import nonzero_entries
+from pyg_diffrec.datasets._matrices import check_count, nonzero_entries
 from pyg_diffrec.datasets._npy import read_item_rows, read_npy
 from pyg_diffrec.datasets._pickled_arrays import load_arrays
+from pyg_diffrec.datasets._zipped import read_entry
 from pyg_diffrec.datasets.raw import RawDataset
 
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
@@ -48,21 +46,14 @@ def _read_matrix(path: str) -> scipy.sparse.coo_matrix:
 
 
 def _unzip(path: str, name: str) -> str:
+    def is_wanted(entry: str) -> bool:
+        return entry.split('/')[-1] == name
+
+    # No name within the archive decides where anything is written.
+    _, content = read_entry(path, is_wanted, f"'{name}'", is_strict=False)
     target = os.path.join(os.path.dirname(path), name)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [x for x in archive.namelist() if x.split('/')[-1] == name]
-            if len(entries) != 1:
-                raise ValueError(
-                    f"'{path}' needs to hold exactly one '{name}' (got {entries})"
-                )
-            with archive.open(entries[0]) as source, open(target, 'wb') as out:
-                shutil.copyfileobj(source, out)
-    # A runtime error is a password, or an unknown compression.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"'{path}' is damaged, or no zip archive that can be read (got '{error}')"
-        ) from error
+    with open(target, 'wb') as file:
+        file.write(content)
     return target
 
 
@@ -172,13 +163,19 @@ class MultiModalDataset(RawDataset):
     def process(self) -> None:
         paths = self.raw_paths[: len(MATRICES)]
         matrices = [_read_matrix(path) for path in paths]
-        shape = matrices[0].shape
+        shapes = [matrix.shape for matrix in matrices]
+        # What two of three say, so that the third is to blame.
+        shape = max(shapes, key=shapes.count)
         for path, matrix in zip(paths, matrices, strict=True):
             if matrix.shape != shape:
                 raise ValueError(
                     f"'{path}' needs to hold a matrix of shape {list(shape)}, which is "
-                    f"that of '{MATRICES[0]}' (got {list(matrix.shape)})"
+                    f"that of '{MATRICES[shapes.index(shape)]}' (got "
+                    f'{list(matrix.shape)})'
                 )
+        # The features bear witness to the number of items.
+        num_entries = sum(matrix.nnz for matrix in matrices)
+        check_count(shape[0], num_entries, f"'{paths[0]}': the number of users")
         parts = [
             nonzero_entries(matrix, f"'{path}'")
             for path, matrix in zip(paths, matrices, strict=True)

@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import SPLITS, USER_USER
-from pyg_diffrec.datasets._matrices import nonzero_entries
+from pyg_diffrec.datasets._matrices import check_count, nonzero_entries
 from pyg_diffrec.datasets._pickled_arrays import load_zipped_arrays
 from pyg_diffrec.datasets.raw import RawDataset
 
@@ -106,13 +106,17 @@ class SocialDataset(RawDataset):
         path = self.raw_paths[0]
         arrays = load_zipped_arrays(path)
         needed = [*SPLITS, TRUST, 'userCount', 'itemCount']
-        found = sorted(map(str, arrays)) if isinstance(arrays, dict) else type(arrays)
+        found = list(arrays)[:9] if isinstance(arrays, dict) else type(arrays)
         if not isinstance(arrays, dict) or not set(needed) <= set(arrays):
             raise ValueError(
                 f"'{path}' needs to hold a dictionary with {needed} (got {found})"
             )
         num_users = _count(arrays, 'userCount', path)
         num_items = _count(arrays, 'itemCount', path)
+        matrices = [arrays[key] for key in (*SPLITS, TRUST)]
+        num_entries = sum(x.nnz for x in matrices if scipy.sparse.issparse(x))
+        check_count(num_users, num_entries, f"'{path}': 'userCount'")
+        check_count(num_items, num_entries, f"'{path}': 'itemCount'")
         parts = [_edges(arrays, key, (num_users, num_items), path) for key in SPLITS]
         code = torch.arange(3).repeat_interleave(
             torch.tensor([part.size(1) for part in parts])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from limits import LimitedMemory
 
 from pyg_diffrec.data import USER_ITEM
 from pyg_diffrec.datasets import MultiModalDataset
@@ -208,6 +209,11 @@ def test_truncated_features_and_archives_of_arrays_are_refused(tmp_path, raw):
         ),
         ('tstMat', b'cos\nsystem\n(S"exit 1"\ntR.', "asks for 'os.system'"),
         ('trnMat', b'nonsense', 'is damaged'),
+        (
+            'trnMat',
+            matrix([[2, 2]], (2**61, 4)),
+            r'shape \[3, 4\], which .*got \[2305843009213693952, 4\]',
+        ),
     ],
 )
 def test_bad_matrices_are_named(tmp_path, name, content, got):
@@ -216,9 +222,41 @@ def test_bad_matrices_are_named(tmp_path, name, content, got):
         load(tmp_path, raw)
 
 
+@pytest.mark.parametrize('users', [10**5, 10**9, 10**12])
+def test_users_are_compared_with_what_is_there(tmp_path, users):
+    shape = (users, 4)
+    raw = write(
+        tmp_path / 'raw',
+        trnMat=matrix([[0, 0]], shape),
+        valMat=matrix([[1, 1]], shape),
+        tstMat=matrix([[2, 2]], shape),
+    )
+    match = rf"trnMat.pkl': the number of users is {users}, while all .* have 3 entries"
+    with LimitedMemory(), pytest.raises(ValueError, match=match):
+        load(tmp_path, raw)
+
+
+def test_items_without_interactions_need_features_alone(tmp_path):
+    shape, image = (3, 5000), np.ones((5000, 2), dtype=np.float32)
+    raw = write(
+        tmp_path / 'raw',
+        trnMat=matrix([[0, 0]], shape),
+        valMat=matrix([[1, 1]], shape),
+        tstMat=matrix([[2, 2]], shape),
+        image_feat=image,
+        audio_feat=image,
+    )
+    assert load(tmp_path, raw)[0]['item'].num_nodes == 5000
+    os.remove(f'{raw}/audio_feat.npy')
+    put(raw, 'image_feat.npy', image[:4])
+    with pytest.raises(ValueError, match=r"image_feat.npy'.* \[5000, F\].*shape \[4,"):
+        load(tmp_path, raw)
+
+
 def test_interactions_in_two_splits_are_named(tmp_path):
     raw = write(tmp_path / 'raw', tstMat=matrix([[1, 1]]))
-    with pytest.raises(ValueError, match='1 duplicates.* user 1, item 1 at position 6'):
+    match = r"'tstMat.pkl', .* in '.*raw' .*1 duplicates.* user 1, item 1 at position 6"
+    with pytest.raises(ValueError, match=match):
         load(tmp_path, raw)
 
 

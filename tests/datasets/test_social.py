@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from limits import LimitedMemory
 
 from pyg_diffrec.data import USER_ITEM
 from pyg_diffrec.data.schema import USER_USER, validate
@@ -143,7 +144,8 @@ def test_ties_that_break_the_schema_are_named_and_can_be_cleaned(tmp_path):
 
 def test_interactions_in_two_splits_are_named(tmp_path):
     raw = write(tmp_path / 'raw', arrays(val=matrix([[1, 1]], (3, 4))))
-    with pytest.raises(ValueError, match='1 duplicates.* user 1, item 1 at position 4'):
+    match = r"dataset.pkl.zip'\] in '.*raw' .*1 duplicates.* item 1 at position 4"
+    with pytest.raises(ValueError, match=match):
         load(tmp_path, raw)
     assert os.listdir(tmp_path / 'root' / 'ciao' / 'processed') == []
 
@@ -155,6 +157,7 @@ def test_interactions_in_two_splits_are_named(tmp_path):
         ({'train': 1}, r"dictionary with .*got \['train'\]"),
         (arrays(userCount=0), "'userCount' needs to be a positive whole .*got 0"),
         (arrays(itemCount=4.0), "'itemCount' needs to be a positive whole .*got 4.0"),
+        (arrays(userCount=-(2**80)), 'a number of 81 bits'),
         (arrays(userCount=4), r"'train' needs .*\[4, 4\] \(got shape \[3, 4\]\)"),
         (
             arrays(trust=scipy.sparse.coo_matrix(([np.nan], ([1], [2])), (3, 3))),
@@ -173,6 +176,24 @@ def test_interactions_in_two_splits_are_named(tmp_path):
 def test_bad_files_are_named(tmp_path, content, got):
     raw = write(tmp_path / 'raw', content)
     with pytest.raises(ValueError, match=f'dataset.pkl.zip.*{got}'):
+        load(tmp_path, raw)
+
+
+@pytest.mark.parametrize('users', [10**5, 10**7, 10**9, 10**12])
+def test_counts_are_compared_with_what_is_there(tmp_path, users):
+    value = arrays(userCount=users)
+    for key in ('train', 'val', 'test', 'trust'):
+        size = value[key].shape[1] if key != 'trust' else users
+        value[key].resize(users, size)
+    raw = write(tmp_path / 'raw', value)
+    match = rf"dataset.pkl.zip': 'userCount' is {users}, while all .* have 10 entries"
+    with LimitedMemory(), pytest.raises(ValueError, match=match):
+        load(tmp_path, raw)
+    items = arrays(itemCount=users)
+    for key in ('train', 'val', 'test'):
+        items[key].resize(3, users)
+    raw = write(tmp_path / 'other', items)
+    with LimitedMemory(), pytest.raises(ValueError, match="'itemCount' is 10*, while"):
         load(tmp_path, raw)
 
 
