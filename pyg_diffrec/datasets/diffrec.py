@@ -77,10 +77,13 @@ class DiffRecDataset(RawDataset):
 
     .. note::
         Downloaded files are unpacked with the first of :obj:`bsdtar`,
-        :obj:`unrar`, :obj:`7z` and :obj:`unar` that is installed and succeeds.
+        :obj:`unrar`, :obj:`7z` and :obj:`unar` that is installed and succeeds. The
+        sums of the files of :obj:`ml-1m` are known and compared; of the others only
+        the form is checked.
     """
 
-    url = 'https://github.com/YiyanXu/DiffRec/raw/main/datasets'
+    url = 'https://github.com/YiyanXu/DiffRec/raw'
+    revision = 'd503f1703d8a950a484bfe3d5e67bff6b5ae5fd1'
     names = (
         'ml-1m_clean',
         'ml-1m_noisy',
@@ -90,6 +93,36 @@ class DiffRecDataset(RawDataset):
         'amazon-book_noisy',
     )
     layout = 2
+    checksums = {
+        'ml-1m_clean': {
+            'train_list.npy': (
+                'b39010ebf49c1159c71b5a44a2a45081f01c3f653f4221027fef2721cc0b0523'
+            ),
+            'valid_list.npy': (
+                '93f795d0a8439bb07e644d7e69679a2c1799684bf4b19d10bd415d80a05681b2'
+            ),
+            'test_list.npy': (
+                '645010f80c5a4e7b35f154587acacb596cdf3b2502531a7c71e3a8ae020c06c9'
+            ),
+            EMBEDDING: (
+                '51cdab37eb5de0fcbb057e7616e19498328398633a4805471cd5078b4e3e2c77'
+            ),
+        },
+        'ml-1m_noisy': {
+            'train_list.npy': (
+                'fd19bd8593815306dc43ab8d9c8c856c3b3fa11cad0aef0c13ecface801e2dfb'
+            ),
+            'valid_list.npy': (
+                '0b56d7cb7d0d057b2d5eea388a33d5c9fef4c89730712aa35d5d0a5ff0e3e1d0'
+            ),
+            'test_list.npy': (
+                'ba638f755595545bbd5255d06685e2427c2d2502806e7ccca07fc3d76aa4e9c6'
+            ),
+            EMBEDDING: (
+                '6eb214c203bee7020f6d5703093075c892058a8e2bc77cae7693e62d1ae8251d'
+            ),
+        },
+    }
 
     def __init__(
         self,
@@ -123,14 +156,21 @@ class DiffRecDataset(RawDataset):
         home = os.path.join(self.root, self.name)
         os.makedirs(home, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
-            archive = self._fetch(f'{self.url}/{self.name}.rar', folder)
+            names = self.raw_file_names
+            source = f'{self.url}/{self._known_revision(*names)}/datasets'
+            archive = self._fetch(f'{source}/{self.name}.rar', folder)
             try:
                 scratch = os.path.join(folder, 'unpacked')
-                extract(
-                    archive, scratch, self.raw_file_names, self.raw_dir, [EMBEDDING]
-                )
-            except RuntimeError as error:
+                found = extract(archive, scratch, names, [EMBEDDING])
+                for name, path in found.items():
+                    self._check_sum(name, path)
+                PairLists([found[name] for name in names])
+            except (RuntimeError, ValueError) as error:
                 raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+            os.makedirs(self.raw_dir, exist_ok=True)
+            # The optional file comes first: with the lists, nothing is missing.
+            for name in reversed(found):
+                os.replace(found[name], os.path.join(self.raw_dir, name))
 
     def process(self) -> None:
         lists = PairLists(self.raw_paths)

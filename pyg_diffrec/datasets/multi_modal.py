@@ -109,13 +109,34 @@ class MultiModalDataset(RawDataset):
         files of :obj:`sports` are not in their repository, and come by hand.
     """
 
-    url = 'https://github.com/HKUDS/DiffMM/raw/HEAD/Datasets'
+    url = 'https://github.com/HKUDS/DiffMM/raw'
+    revision = '1337447834aee475c1b1a59d291087e9ded9771a'
     published = {
         'tiktok': ('image', 'text', 'audio'),
         'baby': ('image', 'text'),
         'sports': ('image', 'text'),
     }
     names = tuple(published)
+
+    checksums = {
+        'tiktok': {
+            'trnMat.pkl': (
+                '1efbc49d1a7ce5268f01e3e0c558df1f8f8644628c76aa6536be4ec61d256916'
+            ),
+            'valMat.pkl': (
+                'b6971ed696613d565613dd74b101c45b2aa002b66e8ba99cad03abf04db2397b'
+            ),
+            'tstMat.pkl': (
+                'e83a93787d88728572dbdd5b131bae01a90e17c340820e7b8f0a7c27e69d6f9e'
+            ),
+            'image_feat.npy': (
+                'f6c1ec1726ed2aa80315411199ab2143bee6333821bf58c5f00bd3f5b462efc2'
+            ),
+            'audio_feat.npy': (
+                'd45a44a9d462f578802de914c2feea5cfd45742b2922775a085b9bdc1beba26f'
+            ),
+        }
+    }
 
     # Where the files are that the repository holds as an archive, or not at all.
     zipped = {'baby': ('image_feat.npy',)}
@@ -199,10 +220,11 @@ class MultiModalDataset(RawDataset):
 
     def _fetch_file(self, name: str, folder: str) -> str:
         is_zipped = name in self.zipped.get(self.name, ())
-        url = f'{self.url}/{self.name}/{name}' + ('.zip' if is_zipped else '')
-        path = self._fetch(url, folder)
+        source = f'{self.url}/{self._known_revision(name)}/Datasets/{self.name}'
+        path = self._fetch(f'{source}/{name}' + ('.zip' if is_zipped else ''), folder)
         try:
             path = _unzip(path, name) if is_zipped else path
+            self._check_sum(name, path)
             if name in MATRICES:
                 _read_matrix(path)
             else:

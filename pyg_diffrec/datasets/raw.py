@@ -1,17 +1,27 @@
 import glob
 import hashlib
+import http.client
 import os
 import re
 from typing import Callable, Optional
 
-from torch_geometric.data import HeteroData, download_url
+from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import validate
+from pyg_diffrec.datasets._download import download_url
 from pyg_diffrec.datasets.base import InteractionDataset
 
 
 def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b''.join(parts)).hexdigest()[:16]
+
+
+def _file_sum(path: str) -> bytes:
+    out = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 20):
+            out.update(chunk)
+    return out.digest()
 
 
 class RawDataset(InteractionDataset):
@@ -24,7 +34,8 @@ class RawDataset(InteractionDataset):
     Where the raw files are gone and one processed file fits, it is used.
 
     Derived classes give :obj:`names`, :obj:`raw_file_names`, :meth:`download` and
-    :meth:`process`.
+    :meth:`process`, and, as far as they know them, :obj:`checksums` of what is
+    downloaded. Files that were put there by hand may have any content.
 
     Args:
         root (str): The folder for :obj:`<name>`.
@@ -48,6 +59,11 @@ class RawDataset(InteractionDataset):
 
     names: tuple[str, ...] = ()
     roles: str = 'published'
+
+    # The SHA-256 sums of the authors' files that we know, by dataset and file, and the
+    # revision of their repository that holds these.
+    checksums: dict[str, dict[str, str]] = {}
+    revision: str = 'HEAD'
 
     # Raised whenever the processed graph changes, so that no older file is reused.
     layout = 1
@@ -110,10 +126,24 @@ class RawDataset(InteractionDataset):
     def _fetch(self, url: str, folder: str) -> str:
         try:
             return download_url(url, folder)
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise RuntimeError(
                 f"Could not download '{url}' ({error}): {self._what_to_do()}"
             ) from error
+
+    def _known_revision(self, *names: str) -> str:
+        # Where the files change that we know, their old revision still has them.
+        known = set(names) <= set(self.checksums.get(self.name, {}))
+        return self.revision if known else 'HEAD'
+
+    def _check_sum(self, name: str, path: str) -> None:
+        expected = self.checksums.get(self.name, {}).get(name)
+        found = _file_sum(path).hex()
+        if expected is not None and found != expected:
+            raise ValueError(
+                f"'{name}' as downloaded is not the file that the authors published: "
+                f'its SHA-256 sum is {found}, and not {expected}'
+            )
 
     def _save(self, data: HeteroData) -> None:
         # Ends :meth:`process`: what is saved keeps to the schema.
@@ -139,8 +169,7 @@ class RawDataset(InteractionDataset):
         return [name for name, path in paths if not os.path.isfile(path)]
 
     def _raw_bytes(self, name: str) -> bytes:
-        with open(os.path.join(self.raw_dir, name), 'rb') as f:
-            return hashlib.sha256(f.read()).digest()
+        return _file_sum(os.path.join(self.raw_dir, name))
 
     def _processed_name(self, raw: str) -> str:
         # Addresses in a function's repr change from run to run.

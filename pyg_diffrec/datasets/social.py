@@ -17,6 +17,15 @@ ARCHIVE = 'dataset.pkl.zip'
 TRUST = 'trust'
 
 
+def _check_keys(arrays: Any, path: str) -> None:
+    needed = [*SPLITS, TRUST, 'userCount', 'itemCount']
+    found = list(arrays)[:9] if isinstance(arrays, dict) else type(arrays)
+    if not isinstance(arrays, dict) or not set(needed) <= set(arrays):
+        raise ValueError(
+            f"'{path}' needs to hold a dictionary with {needed} (got {found})"
+        )
+
+
 def _count(arrays: dict[str, Any], key: str, path: str) -> int:
     count = arrays[key]
     if type(count) is not int or count < 1:
@@ -82,8 +91,14 @@ class SocialDataset(RawDataset):
         RuntimeError: If the file is missing and cannot be downloaded.
     """
 
-    url = 'https://github.com/HKUDS/RecDiff/raw/main/datasets'
+    url = 'https://github.com/HKUDS/RecDiff/raw'
+    revision = '66420a409469f514b62325d91113c5a790130fcb'
     names = ('ciao', 'epinions', 'yelp')
+    checksums = {
+        'ciao': {
+            ARCHIVE: 'be7cbc46d5dde994b8372456e95cf7cc51ee89e76655812079a7103269bfde89'
+        }
+    }
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -94,9 +109,11 @@ class SocialDataset(RawDataset):
         home = os.path.join(self.root, self.name)
         os.makedirs(home, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
-            path = self._fetch(f'{self.url}/{self.name}/{ARCHIVE}', folder)
+            source = f'{self.url}/{self._known_revision(ARCHIVE)}/datasets'
+            path = self._fetch(f'{source}/{self.name}/{ARCHIVE}', folder)
             try:
-                load_zipped_arrays(path)
+                self._check_sum(ARCHIVE, path)
+                _check_keys(load_zipped_arrays(path), path)
             except ValueError as error:
                 raise RuntimeError(f'{error}: {self._what_to_do()}') from error
             os.makedirs(self.raw_dir, exist_ok=True)
@@ -105,12 +122,7 @@ class SocialDataset(RawDataset):
     def process(self) -> None:
         path = self.raw_paths[0]
         arrays = load_zipped_arrays(path)
-        needed = [*SPLITS, TRUST, 'userCount', 'itemCount']
-        found = list(arrays)[:9] if isinstance(arrays, dict) else type(arrays)
-        if not isinstance(arrays, dict) or not set(needed) <= set(arrays):
-            raise ValueError(
-                f"'{path}' needs to hold a dictionary with {needed} (got {found})"
-            )
+        _check_keys(arrays, path)
         num_users = _count(arrays, 'userCount', path)
         num_items = _count(arrays, 'itemCount', path)
         matrices = [arrays[key] for key in (*SPLITS, TRUST)]

@@ -1,7 +1,9 @@
+import hashlib
 import os
 import shutil
 import stat
 import subprocess
+import time
 import urllib.error
 
 import numpy as np
@@ -11,6 +13,7 @@ from limits import LimitedMemory
 
 from pyg_diffrec.data import USER_ITEM, validate
 from pyg_diffrec.datasets import DiffRecDataset
+from pyg_diffrec.datasets import _archive as archive_module
 from pyg_diffrec.datasets import raw as raw_module
 
 TRAIN = [[1, 3], [1, 0], [0, 2], [0, 4]]
@@ -303,7 +306,7 @@ def test_graph_keeps_to_the_schema_after_a_pre_transform(tmp_path, raw):
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
     """An archive to 'download', packed from a folder the test fills, and 'bsdtar'."""
-    contents, tools = tmp_path / 'contents', tmp_path / 'tools'
+    contents, tools, urls = tmp_path / 'contents', tmp_path / 'tools', []
     write(contents / 'ml-1m_clean')
     os.makedirs(tools)
     tar = shutil.which('tar')
@@ -314,16 +317,88 @@ def archive(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tools))
 
     def download_url(url, folder):
-        assert url == f'{DiffRecDataset.url}/ml-1m_clean.rar'
+        assert url.startswith(f'{DiffRecDataset.url}/')
+        urls.append(url.removeprefix(f'{DiffRecDataset.url}/'))
         path = os.path.join(folder, 'ml-1m_clean.rar')
         subprocess.run([tar, '-c', '-f', path, '-C', contents, '.'], check=True)
         return path
 
     monkeypatch.setattr(raw_module, 'download_url', download_url)
-    return contents
+    monkeypatch.setattr(DiffRecDataset, 'checksums', {})
+    return contents, urls
+
+
+def test_downloads_are_of_a_known_revision_and_sum(tmp_path, archive, monkeypatch):
+    contents, urls = archive
+    root = str(tmp_path / 'root')
+    np.save(contents / 'ml-1m_clean' / 'item_emb.npy', np.ones((6, 2)))
+    sums = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (contents / 'ml-1m_clean').iterdir()
+    }
+    monkeypatch.setattr(DiffRecDataset, 'checksums', {'ml-1m_clean': sums})
+    DiffRecDataset(root, 'ml-1m_clean')
+    assert urls == [f'{DiffRecDataset.revision}/datasets/ml-1m_clean.rar']
+    for name in sums:
+        shutil.rmtree(root)
+        wrong = {'ml-1m_clean': {**sums, name: '0' * 64}}
+        monkeypatch.setattr(DiffRecDataset, 'checksums', wrong)
+        match = rf"'{name}' as downloaded is not .* {sums[name]}, and not 0{{64}}: put"
+        with pytest.raises(RuntimeError, match=match):
+            DiffRecDataset(root, 'ml-1m_clean')
+        assert os.listdir(f'{root}/ml-1m_clean') == []
+
+
+def test_download_that_holds_no_lists_is_refused(tmp_path, archive):
+    contents, urls = archive
+    (contents / 'ml-1m_clean' / 'valid_list.npy').write_bytes(b'<html>')
+    with pytest.raises(RuntimeError, match=r"valid_list.npy' is truncated .*: put"):
+        DiffRecDataset(str(tmp_path / 'root'), 'ml-1m_clean')
+    assert urls == ['HEAD/datasets/ml-1m_clean.rar']
+    assert os.listdir(tmp_path / 'root' / 'ml-1m_clean') == []
+
+
+def test_download_moves_the_optional_file_first(tmp_path, archive, monkeypatch):
+    contents, _ = archive
+    np.save(contents / 'ml-1m_clean' / 'item_emb.npy', np.ones((6, 2)))
+    moved = []
+
+    def replace(source, target):
+        moved.append(os.path.basename(target))
+        if len(moved) == 3:
+            raise InterruptedError  # Stands for a kill.
+
+    monkeypatch.setattr(os, 'replace', replace)
+    with pytest.raises(InterruptedError):
+        DiffRecDataset(str(tmp_path / 'root'), 'ml-1m_clean')
+    assert moved[0] == 'item_emb.npy'
+
+
+@pytest.mark.parametrize(
+    ('script', 'limit', 'got'),
+    [
+        ('sleep 60', 0.2, 'bsdtar: took more than 0.2 seconds'),
+        ('exec sleep 60', 0.2, 'bsdtar: took more than 0.2 seconds'),
+        ('head -c 2000000 /dev/zero > "$5/a"; sleep 60', 10, 'unpacked more than 1000'),
+    ],
+)
+def test_unpacking_is_bounded(tmp_path, archive, monkeypatch, script, limit, got):
+    monkeypatch.setattr(archive_module, '_TIME_LIMIT', limit)
+    monkeypatch.setattr(archive_module, '_MOST_AT_LEAST', 1000)
+    monkeypatch.setattr(archive_module, '_MOST_TIMES', 0)
+    path = tmp_path / 'tools' / 'bsdtar'
+    path.write_text(f'#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n')
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match=f'Could not unpack .*{got}.*: put'):
+        DiffRecDataset(str(tmp_path / 'root'), 'ml-1m_clean')
+    assert time.monotonic() - start < 30
+    path.write_text('no program')
+    with pytest.raises(RuntimeError, match=r'Could not unpack .*Exec format error'):
+        DiffRecDataset(str(tmp_path / 'root'), 'ml-1m_clean')
 
 
 def test_download_takes_known_files_and_nothing_else(tmp_path, archive):
+    archive, _ = archive
     np.save(archive / 'ml-1m_clean' / 'other.npy', np.zeros(3))
     np.save(archive / 'ml-1m_clean' / 'item_emb.npy', np.ones((6, 2)))
     (archive / 'run.sh').write_text('exit 1')
@@ -338,6 +413,7 @@ def test_download_takes_known_files_and_nothing_else(tmp_path, archive):
 
 def test_download_refuses_links_and_ambiguous_archives(tmp_path, archive):
     root = str(tmp_path / 'root')
+    archive, _ = archive
     path = archive / 'ml-1m_clean' / 'test_list.npy'
     os.replace(path, tmp_path / 'outside.npy')
     with pytest.raises(RuntimeError, match=r"one 'test_list.npy' \(found 0\): put"):
@@ -405,6 +481,10 @@ def test_real_files(tmp_path, name, num_items, num_edges):
         pairs = torch.from_numpy(np.load(os.path.join(raw, f'{file}_list.npy')))
         assert torch.equal(store.edge_index[:, mask].t(), pairs)
         assert store.edge_index[0, mask].unique().numel() == 5949
+
+    for file, expected in DiffRecDataset.checksums[name].items():
+        with open(os.path.join(raw, file), 'rb') as f:
+            assert hashlib.sha256(f.read()).hexdigest() == expected
 
     # Within a user: all of train, then all of test, then all of validation.
     code = store.test_mask.long() + 2 * store.val_mask.long()

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 import shutil
@@ -322,7 +323,32 @@ def server(tmp_path, monkeypatch):
         return shutil.copy(folder / name, target)
 
     monkeypatch.setattr(raw_module, 'download_url', download_url)
+    monkeypatch.setattr(MultiModalDataset, 'checksums', {})
     return folder, asked
+
+
+def test_downloads_are_of_a_known_revision_and_sum(tmp_path, server, monkeypatch):
+    folder, asked = server
+    download_url, urls = raw_module.download_url, []
+    monkeypatch.setattr(
+        raw_module,
+        'download_url',
+        lambda url, target: urls.append(url) or download_url(url, target),
+    )
+    sums = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (*MATRICES, 'image_feat.npy')
+    }
+    monkeypatch.setattr(MultiModalDataset, 'checksums', {'tiktok': sums})
+    MultiModalDataset(str(tmp_path / 'root'), 'tiktok')
+    for name in asked:
+        revision = MultiModalDataset.revision if name in sums else 'HEAD'
+        assert f'{MultiModalDataset.url}/{revision}/Datasets/tiktok/{name}' in urls
+    shutil.rmtree(tmp_path / 'root')
+    sums['valMat.pkl'] = '0' * 64
+    with pytest.raises(RuntimeError, match=r"'valMat.pkl' as downloaded .*not 000"):
+        MultiModalDataset(str(tmp_path / 'root'), 'tiktok')
+    assert os.listdir(tmp_path / 'root' / 'tiktok') == []
 
 
 def test_download_fetches_all_that_is_published(tmp_path, server):
@@ -408,6 +434,9 @@ def test_real_files_of_tiktok(tmp_path):
     assert 6710 - item[0].unique().numel() == 465
     cold = [int(torch.isin(x, item[0], invert=True).sum()) for x in item[1:]]
     assert cold == [223, 449]
+    for name, expected in MultiModalDataset.checksums['tiktok'].items():
+        with open(f'{raw}/{name}', 'rb') as file:
+            assert hashlib.sha256(file.read()).hexdigest() == expected
     for modality in ('image', 'audio'):
         x = data['item'][f'x_{modality}']
         expected = np.load(f'{raw}/{modality}_feat.npy', allow_pickle=False)

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 import shutil
@@ -207,12 +208,22 @@ def test_unknown_name_and_missing_file(tmp_path, raw):
 
 
 def test_download(tmp_path, raw, monkeypatch):
+    urls = []
+
     def download_url(url, folder):
-        assert url == f'{SocialDataset.url}/ciao/dataset.pkl.zip'
+        urls.append(url.removeprefix(f'{SocialDataset.url}/'))
         return shutil.copy(f'{raw}/dataset.pkl.zip', folder)
 
     monkeypatch.setattr(raw_module, 'download_url', download_url)
+    # The sum of one file is known, and so is a revision that holds it.
+    with pytest.raises(RuntimeError, match=r"zip' as downloaded .* not be7cbc46"):
+        SocialDataset(str(tmp_path / 'root'), 'ciao')
+    assert os.listdir(tmp_path / 'root' / 'ciao') == []
+    content = (tmp_path / 'raw' / 'dataset.pkl.zip').read_bytes()
+    sums = {'ciao': {'dataset.pkl.zip': hashlib.sha256(content).hexdigest()}}
+    monkeypatch.setattr(SocialDataset, 'checksums', sums)
     dataset = SocialDataset(str(tmp_path / 'root'), 'ciao')
+    assert urls == [f'{SocialDataset.revision}/datasets/ciao/dataset.pkl.zip'] * 2
     assert dataset[0][USER_USER].edge_index.size(1) == 3
     home = tmp_path / 'root' / 'ciao'
     assert sorted(os.listdir(home)) == ['processed', 'raw']
@@ -237,6 +248,15 @@ def test_download_that_fails_says_what_to_do_and_leaves_nothing(
     ):
         SocialDataset(root, 'yelp')
 
+    def other(url, folder):
+        assert url == f'{SocialDataset.url}/HEAD/datasets/yelp/dataset.pkl.zip'
+        write(tmp_path / 'other', {'train': 1})
+        return shutil.copy(tmp_path / 'other' / 'dataset.pkl.zip', folder)
+
+    monkeypatch.setattr(raw_module, 'download_url', other)
+    with pytest.raises(RuntimeError, match=f'needs to hold a dictionary.*: {advice}'):
+        SocialDataset(root, 'yelp')
+
     def offline(url, folder):
         raise urllib.error.HTTPError(url, 404, 'Not Found', {}, None)
 
@@ -257,6 +277,9 @@ def test_real_file_of_ciao(tmp_path):
     raw = os.path.join(DATA, 'ciao')
     if not DATA or not os.path.isdir(raw):
         pytest.skip("'PYG_DIFFREC_DATA' holds no 'ciao'")
+    with open(f'{raw}/dataset.pkl.zip', 'rb') as file:
+        found = hashlib.sha256(file.read()).hexdigest()
+    assert SocialDataset.checksums == {'ciao': {'dataset.pkl.zip': found}}
     data = validate(load(tmp_path, raw)[0], undirected_ties=True)
     store = data[USER_ITEM]
     assert (data['user'].num_nodes, data['item'].num_nodes) == (1925, 15053)
