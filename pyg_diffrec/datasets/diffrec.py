@@ -9,12 +9,21 @@ from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.datasets._archive import TOOLS, extract, find_tools
 from pyg_diffrec.datasets._lists import PairLists
 from pyg_diffrec.datasets._npy import read_item_rows, read_npy
-from pyg_diffrec.datasets.raw import RawDataset
+from pyg_diffrec.datasets.raw import DownloadError, RawDataset
 
 Roles = Literal['published', 'chronological']
 
 # Item embeddings that come with some of the datasets.
 EMBEDDING = 'item_emb.npy'
+
+
+def check_roles(roles: str) -> None:
+    r"""Raises an error unless there is such a reading of the files."""
+    if roles not in get_args(Roles):
+        raise ValueError(
+            f"'roles' needs to be one of {list(get_args(Roles))} in 'DiffRecDataset' "
+            f"(got '{roles}')"
+        )
 
 
 class DiffRecDataset(RawDataset):
@@ -134,11 +143,7 @@ class DiffRecDataset(RawDataset):
         pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
         force_reload: bool = False,
     ) -> None:
-        if roles not in get_args(Roles):
-            raise ValueError(
-                f"'roles' needs to be one of {list(get_args(Roles))} in "
-                f"'{self.__class__.__name__}' (got '{roles}')"
-            )
+        check_roles(roles)
         self.roles = roles
         super().__init__(root, name, raw_dir, transform, pre_transform, force_reload)
 
@@ -149,7 +154,7 @@ class DiffRecDataset(RawDataset):
     def download(self) -> None:
         r"""Downloads and unpacks the authors' archive into :obj:`raw_dir`."""
         if not find_tools():
-            raise RuntimeError(
+            raise DownloadError(
                 f"Cannot unpack '{self.name}.rar' without one of {list(TOOLS)}: "
                 f'install one, or {self._what_to_do()}'
             )
@@ -166,7 +171,7 @@ class DiffRecDataset(RawDataset):
                     self._check_sum(name, path)
                 PairLists([found[name] for name in names])
             except (RuntimeError, ValueError) as error:
-                raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+                raise DownloadError(f'{error}: {self._what_to_do()}') from error
             os.makedirs(self.raw_dir, exist_ok=True)
             # The optional file comes first: with the lists, nothing is missing.
             for name in reversed(found):

@@ -13,7 +13,7 @@ from pyg_diffrec.datasets._matrices import check_count, nonzero_entries
 from pyg_diffrec.datasets._npy import read_item_rows, read_npy
 from pyg_diffrec.datasets._pickled_arrays import load_arrays
 from pyg_diffrec.datasets._zipped import read_entry
-from pyg_diffrec.datasets.raw import RawDataset
+from pyg_diffrec.datasets.raw import DownloadError, RawDataset
 
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
 _FEATURES = re.compile(r'(\w+)_feat\.npy')
@@ -24,7 +24,8 @@ def _feature_file(modality: str) -> str:
     return f'{modality}_feat.npy'
 
 
-def _check_names(modalities: Sequence[str]) -> list[str]:
+def check_modalities(modalities: Sequence[str]) -> list[str]:
+    r"""Returns the names of modalities, or says why they are none."""
     names = list(modalities) if isinstance(modalities, (list, tuple)) else []
     fits = all(isinstance(name, str) and re.fullmatch(r'\w+', name) for name in names)
     if not names or not fits or len(set(names)) < len(names):
@@ -154,7 +155,7 @@ class MultiModalDataset(RawDataset):
         pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
         force_reload: bool = False,
     ) -> None:
-        self.modalities = None if modalities is None else _check_names(modalities)
+        self.modalities = None if modalities is None else check_modalities(modalities)
         super().__init__(root, name, raw_dir, transform, pre_transform, force_reload)
 
     @property
@@ -164,7 +165,7 @@ class MultiModalDataset(RawDataset):
     def download(self) -> None:
         r"""Downloads what is missing of the authors' files into :obj:`raw_dir`."""
         if self.name in self.elsewhere:
-            raise RuntimeError(
+            raise DownloadError(
                 f"The authors' repository does not hold '{self.name}', but says that "
                 f"it is at '{self.elsewhere[self.name]}': {self._what_to_do()}"
             )
@@ -230,7 +231,7 @@ class MultiModalDataset(RawDataset):
             else:
                 read_npy(path, 'features')
         except ValueError as error:
-            raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+            raise DownloadError(f'{error}: {self._what_to_do()}') from error
         return path
 
     def _found(self) -> list[str]:

@@ -12,6 +12,10 @@ from pyg_diffrec.datasets._download import download_url
 from pyg_diffrec.datasets.base import InteractionDataset
 
 
+class DownloadError(RuntimeError):
+    r"""Raw files are missing, and cannot be downloaded."""
+
+
 def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b''.join(parts)).hexdigest()[:16]
 
@@ -53,6 +57,7 @@ class RawDataset(InteractionDataset):
 
     Raises:
         ValueError: If :obj:`name` is unknown.
+        TypeError: If a path is none, or a transform cannot be called.
         FileNotFoundError: If a file is missing in :obj:`raw_dir`.
         RuntimeError: If the files are missing and cannot be downloaded.
     """
@@ -82,6 +87,19 @@ class RawDataset(InteractionDataset):
                 f"'name' needs to be one of {list(self.names)} in "
                 f"'{self.__class__.__name__}' (got '{name}')"
             )
+        for key, path in (('root', root), ('raw_dir', raw_dir or root)):
+            if not isinstance(path, (str, os.PathLike)):
+                raise TypeError(
+                    f"'{key}' needs to be a path in '{self.__class__.__name__}' "
+                    f'(got {path!r})'
+                )
+        functions = {'transform': transform, 'pre_transform': pre_transform}
+        for key, function in functions.items():
+            if function is not None and not callable(function):
+                raise TypeError(
+                    f"'{key}' needs to be callable in '{self.__class__.__name__}' "
+                    f'(got {function!r})'
+                )
         self.name = name
         self._raw_dir = None if raw_dir is None else os.path.expanduser(raw_dir)
         self._raw_digest: Optional[str] = None
@@ -127,7 +145,7 @@ class RawDataset(InteractionDataset):
         try:
             return download_url(url, folder)
         except (OSError, http.client.HTTPException) as error:
-            raise RuntimeError(
+            raise DownloadError(
                 f"Could not download '{url}' ({error}): {self._what_to_do()}"
             ) from error
 

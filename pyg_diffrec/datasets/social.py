@@ -11,7 +11,7 @@ from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import SPLITS, USER_USER
 from pyg_diffrec.datasets._matrices import check_count, nonzero_entries
 from pyg_diffrec.datasets._pickled_arrays import load_zipped_arrays
-from pyg_diffrec.datasets.raw import RawDataset
+from pyg_diffrec.datasets.raw import DownloadError, RawDataset
 
 ARCHIVE = 'dataset.pkl.zip'
 TRUST = 'trust'
@@ -115,7 +115,7 @@ class SocialDataset(RawDataset):
                 self._check_sum(ARCHIVE, path)
                 _check_keys(load_zipped_arrays(path), path)
             except ValueError as error:
-                raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+                raise DownloadError(f'{error}: {self._what_to_do()}') from error
             os.makedirs(self.raw_dir, exist_ok=True)
             os.replace(path, self.raw_paths[0])
 

@@ -174,6 +174,22 @@ def test_unknown_name_and_roles_list_the_choices(tmp_path):
         DiffRecDataset(str(tmp_path), 'ml-1m_clean', roles='x')
 
 
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        ({'root': 3}, r"'root' needs to be a path in 'DiffRecDataset' .*got 3"),
+        ({'raw_dir': 3}, "'raw_dir' needs to be a path .*got 3"),
+        ({'raw_dir': ['a']}, "'raw_dir' needs to be a path"),
+        ({'transform': 3}, "'transform' needs to be callable .*got 3"),
+        ({'pre_transform': 'x'}, "'pre_transform' needs to be callable .*got 'x'"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(tmp_path, raw, kwargs, match):
+    kwargs = {'root': str(tmp_path), 'raw_dir': raw, **kwargs}
+    with pytest.raises(TypeError, match=match):
+        DiffRecDataset(name='ml-1m_clean', **kwargs)
+
+
 def test_missing_file_in_a_given_folder_is_named(tmp_path, raw):
     os.remove(f'{raw}/test_list.npy')
     match = r"raw' does not hold \['test_list.npy'\]: put .*'train_list.npy'.* into"
