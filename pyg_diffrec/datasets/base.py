@@ -1,4 +1,7 @@
+import glob
 import os
+import shutil
+import time
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -8,6 +11,20 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_diffrec.data.schema import validate
+
+_DAY = 24 * 60 * 60.0
+
+
+def remove_leftovers(pattern: str) -> None:
+    r"""Removes the files and folders of a pattern that nobody touched for a day: those
+    of processes that were killed, and not of others that still run."""
+    for path in glob.glob(pattern):
+        try:
+            if time.time() - os.stat(path).st_mtime < _DAY:
+                continue
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        except OSError:  # Another process was faster.
+            continue
 
 
 def _check_sums(path: str) -> None:
@@ -75,4 +92,5 @@ class InteractionDataset(InMemoryDataset):
         if not self.force_reload and all(os.path.exists(path) for path in paths):
             return
         os.makedirs(self.processed_dir, exist_ok=True)
+        remove_leftovers(os.path.join(glob.escape(self.processed_dir), '*.pt.*.tmp'))
         self.process()

@@ -1,5 +1,4 @@
 import os
-import tempfile
 from typing import Callable, Literal, Optional, get_args
 
 import torch
@@ -158,9 +157,7 @@ class DiffRecDataset(RawDataset):
                 f"Cannot unpack '{self.name}.rar' without one of {list(TOOLS)}: "
                 f'install one, or {self._what_to_do()}'
             )
-        home = os.path.join(self.root, self.name)
-        os.makedirs(home, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
+        with self._download_folder() as folder:
             names = self.raw_file_names
             source = f'{self.url}/{self._known_revision(*names)}/datasets'
             archive = self._fetch(f'{source}/{self.name}.rar', folder)

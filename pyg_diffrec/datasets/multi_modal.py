@@ -1,6 +1,5 @@
 import os
 import re
-import tempfile
 from typing import Callable, Optional, Sequence
 
 import scipy.sparse
@@ -173,9 +172,7 @@ class MultiModalDataset(RawDataset):
         # Matrices come last: until they are there, features count as incomplete.
         names = [*map(_feature_file, modalities), *MATRICES]
         paths = {name: os.path.join(self.raw_dir, name) for name in names}
-        home = os.path.join(self.root, self.name)
-        os.makedirs(home, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
+        with self._download_folder() as folder:
             missing = [name for name in names if not os.path.isfile(paths[name])]
             fetched = {name: self._fetch_file(name, folder) for name in missing}
             os.makedirs(self.raw_dir, exist_ok=True)

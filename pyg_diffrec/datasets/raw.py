@@ -3,13 +3,14 @@ import hashlib
 import http.client
 import os
 import re
+import tempfile
 from typing import Callable, Optional
 
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import validate
 from pyg_diffrec.datasets._download import download_url
-from pyg_diffrec.datasets.base import InteractionDataset
+from pyg_diffrec.datasets.base import InteractionDataset, remove_leftovers
 
 
 class DownloadError(RuntimeError):
@@ -140,6 +141,13 @@ class RawDataset(InteractionDataset):
                 f"'{self.raw_dir}' does not hold {missing}: {self._what_to_do()}"
             )
         self.download()
+
+    def _download_folder(self) -> tempfile.TemporaryDirectory:
+        # On the file system of the raw files, so that they move there at once.
+        home = os.path.join(self.root, self.name)
+        os.makedirs(home, exist_ok=True)
+        remove_leftovers(os.path.join(glob.escape(home), 'download-*'))
+        return tempfile.TemporaryDirectory(dir=home, prefix='download-')
 
     def _fetch(self, url: str, folder: str) -> str:
         try:

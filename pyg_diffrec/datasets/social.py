@@ -1,5 +1,4 @@
 import os
-import tempfile
 from typing import Any
 
 import scipy.sparse
@@ -106,9 +105,7 @@ class SocialDataset(RawDataset):
 
     def download(self) -> None:
         r"""Downloads the authors' archive into :obj:`raw_dir`."""
-        home = os.path.join(self.root, self.name)
-        os.makedirs(home, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
+        with self._download_folder() as folder:
             source = f'{self.url}/{self._known_revision(ARCHIVE)}/datasets'
             path = self._fetch(f'{source}/{self.name}/{ARCHIVE}', folder)
             try:

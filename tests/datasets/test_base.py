@@ -141,6 +141,21 @@ def test_save_that_fails_leaves_the_old_file(tmp_path):
     assert Toy(str(tmp_path))[0].name == 'toy'
 
 
+def test_what_a_killed_process_left_behind_is_removed(tmp_path):
+    Toy(str(tmp_path))
+    processed = tmp_path / 'processed'
+    names = ['data.pt.0f.tmp', 'other.pt.1f.tmp', 'mine.tmp']
+    for name in names:
+        (processed / name).write_bytes(b'half')
+    Toy(str(tmp_path), force_reload=True)
+    # They might be of a process that still runs.
+    assert sorted(os.listdir(processed)) == sorted(['data.pt', *names])
+    for name in names:
+        os.utime(processed / name, (0, 0))
+    Toy(str(tmp_path), force_reload=True)
+    assert sorted(os.listdir(processed)) == ['data.pt', 'mine.tmp']
+
+
 def test_save_refuses_more_than_one_graph(tmp_path):
     with pytest.raises(ValueError, match=r"'Toy' holds one graph .got 2 to save"):
         Toy.save([HeteroData(), HeteroData()], str(tmp_path / 'data.pt'))

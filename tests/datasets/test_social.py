@@ -222,6 +222,9 @@ def test_download(tmp_path, raw, monkeypatch):
     content = (tmp_path / 'raw' / 'dataset.pkl.zip').read_bytes()
     sums = {'ciao': {'dataset.pkl.zip': hashlib.sha256(content).hexdigest()}}
     monkeypatch.setattr(SocialDataset, 'checksums', sums)
+    left = tmp_path / 'root' / 'ciao' / 'download-killed'
+    (left / 'unpacked').mkdir(parents=True)
+    os.utime(left, (0, 0))
     dataset = SocialDataset(str(tmp_path / 'root'), 'ciao')
     assert urls == [f'{SocialDataset.revision}/datasets/ciao/dataset.pkl.zip'] * 2
     assert dataset[0][USER_USER].edge_index.size(1) == 3
