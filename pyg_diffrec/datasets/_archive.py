@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 TOOLS = ('bsdtar', 'unrar', '7z', 'unar')
 
@@ -40,16 +41,21 @@ def _command(tool: str, archive: str, folder: str) -> list[str]:
 
 def _kill(process: subprocess.Popen) -> None:
     # What the tool started in turn would hold its output open.
-    if hasattr(os, 'killpg'):
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+    with suppress(ProcessLookupError):
+        if hasattr(os, 'killpg'):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
     process.communicate()
 
 
 def _size(folder: str) -> int:
-    paths = (os.path.join(x, file) for x, _, files in os.walk(folder) for file in files)
-    return sum(os.lstat(path).st_size for path in paths if os.path.lexists(path))
+    size = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            with suppress(FileNotFoundError):  # The tool may have renamed it.
+                size += os.lstat(os.path.join(place, file)).st_size
+    return size
 
 
 def _run(tool: str, archive: str, folder: str) -> str:

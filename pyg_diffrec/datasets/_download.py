@@ -30,6 +30,6 @@ def download_url(url: str, folder: str) -> str:
                 raise OSError(f'it has more than {_LARGEST} bytes')
             file.write(chunk)
         claimed = response.headers['Content-Length']
-    if claimed is not None and int(claimed) != size:
+    if claimed is not None and claimed.strip() != str(size):
         raise OSError(f'only {size} of {claimed} bytes arrived')
     return path

@@ -181,9 +181,8 @@ class RawDataset(InteractionDataset):
         try:
             validate(data)
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f'{where} make no graph of users and items: {error}'
-            ) from (error)
+            message = f'{where} make no graph of users and items: {error}'
+            raise ValueError(message) from error
         self.save([data], self.processed_paths[0])
 
     def _optional(self) -> list[str]:

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -285,6 +286,27 @@ def test_numbers_may_have_small_gaps(tmp_path):
     )
     with pytest.raises(ValueError, match=r'names item .*\(101 different items do'):
         load(tmp_path, raw)
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('name', ['train_list', 'item_emb'])
+def test_every_damage_of_a_file_names_it(tmp_path, lists, name):
+    path = tmp_path / 'raw' / f'{name}.npy'
+    content = path.read_bytes()
+    generator, messages = random.Random(0), []
+    for place in [*range(0, 128, 3), *generator.sample(range(128, len(content)), 9)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            data = validate(load(tmp_path, lists)[0])
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            assert data['user'].num_nodes < 2 * NUM_USERS
+            assert data['item'].num_nodes < 2 * NUM_ITEMS
+    assert len(messages) > 20
+    assert all(message.startswith(f"'{path}'") for message in messages)
 
 
 def test_repeats_within_a_list_are_named(tmp_path):
