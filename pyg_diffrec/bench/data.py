@@ -1,14 +1,16 @@
 r"""Datasets by name, as suites and the command line know them."""
 
 import inspect
+from numbers import Real
 from pathlib import Path
 from typing import Any, Optional
 
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform, Compose
 
-from pyg_diffrec.datasets.diffrec import DiffRecDataset
-from pyg_diffrec.datasets.multi_modal import MultiModalDataset
+from pyg_diffrec.datasets.diffrec import DiffRecDataset, check_roles
+from pyg_diffrec.datasets.multi_modal import MultiModalDataset, check_modalities
+from pyg_diffrec.datasets.raw import DownloadError
 from pyg_diffrec.datasets.social import SocialDataset
 from pyg_diffrec.datasets.synthetic import SyntheticInteractions
 from pyg_diffrec.resolver import unknown
@@ -20,6 +22,8 @@ _SYNTHETIC = 'synthetic'
 _RANDOM = 'random_share'
 # The share of ties that give way to fake ones, where there are ties, and its seed.
 _REWIRED, _REWIRED_SEED = 'rewired_share', 'rewired_seed'
+# A thousand random interactions for each true one leave nothing to learn.
+_MOST_RANDOM = 1000
 _TRANSFORMS = (_RANDOM, _REWIRED, _REWIRED_SEED)
 
 _FROM_FILES = (DiffRecDataset, SocialDataset, MultiModalDataset)
@@ -42,23 +46,64 @@ def _arguments(name: str) -> list[str]:
     return ['roles', _RANDOM]
 
 
-def check_dataset(spec: dict[str, Any]) -> None:
-    r"""Refuses a dataset or an argument that does not exist.
+def check_dataset(spec: Any) -> None:
+    r"""Refuses a dataset or an argument that does not exist, and values that no
+    dataset takes.
+
+    Args:
+        spec (dict): See :meth:`build_dataset`.
 
     Raises:
-        ValueError: With the choices and the nearest match.
+        ValueError: The error names the dataset and the key, with the choices and the
+            nearest match for a name that does not exist. It is one for values of a
+            wrong type as well, which come from a file.
     """
+    if not isinstance(spec, dict) or not isinstance(spec.get('name'), str):
+        raise ValueError(
+            f"A dataset needs to be a table with the 'name' of one of "
+            f'{dataset_names()} (got {spec!r})'
+        )
     name = spec['name']
     if name not in dataset_names():
         raise ValueError(unknown('dataset', name, dataset_names()))
     for key in spec:
         if key != 'name' and key not in _arguments(name):
-            raise ValueError(unknown(f"key of dataset '{name}'", key, _arguments(name)))
+            choices = _arguments(name)
+            raise ValueError(unknown(f"key of dataset '{name}'", str(key), choices))
+    try:
+        _check_values(name, spec)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Dataset '{name}': {error}") from error
     if _REWIRED_SEED in spec and _REWIRED not in spec:
         raise ValueError(
             f"'{_REWIRED_SEED}' of dataset '{name}' says nothing without '{_REWIRED}': "
             f'give both, or neither'
         )
+
+
+def _check_values(name: str, spec: dict[str, Any]) -> None:
+    for key, most in ((_RANDOM, _MOST_RANDOM), (_REWIRED, 1)):
+        value = spec.get(key, 0)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number:
+            raise TypeError(f"'{key}' needs to be a number (got {value!r})")
+        if not 0 <= value <= most:
+            raise ValueError(f"'{key}' needs to lie in [0, {most}] (got {value})")
+    seed = spec.get(_REWIRED_SEED, 0)
+    if type(seed) is not int or not -(2**63) <= seed < 2**64:
+        raise ValueError(
+            f"'{_REWIRED_SEED}' needs to be a whole number in [-2**63, 2**64) (got "
+            f'{seed!r})'
+        )
+    if name == _SYNTHETIC:
+        no_args = ('name', *_TRANSFORMS)
+        SyntheticInteractions.check(
+            **{key: value for key, value in spec.items() if key not in no_args}
+        )
+    if name in MultiModalDataset.names and spec.get('modalities') is not None:
+        check_modalities(spec['modalities'])
+    if name in DiffRecDataset.names and 'roles' in spec:
+        check_roles(spec['roles'])
 
 
 def _transform(spec: dict[str, Any]) -> BaseTransform:
@@ -85,7 +130,13 @@ def build_dataset(
         data_root (Path, optional): The folder with one folder of raw files per
             dataset; what is not there is downloaded to :obj:`cache`.
         cache (Path): The folder for processed files and downloads.
+
+    Raises:
+        ValueError: If the dataset is refused by :meth:`check_dataset`, or its files
+            are not what they should be.
+        FileNotFoundError: If there are no files, and they cannot be downloaded.
     """
+    check_dataset(spec)
     name, no_args = spec['name'], ('name', *_TRANSFORMS)
     args = {key: value for key, value in spec.items() if key not in no_args}
     args['transform'] = _transform(spec)
@@ -100,9 +151,13 @@ def build_dataset(
                 f'there, or leave out --data-root to download them'
             )
     cls: Any = next(cls for cls in _FROM_FILES if name in cls.names)
-    return cls(
-        str(cache),
-        name,
-        raw_dir=None if raw_dir is None else str(raw_dir),
-        **args,
-    )[0]
+    try:
+        dataset = cls(
+            str(cache),
+            name,
+            raw_dir=None if raw_dir is None else str(raw_dir),
+            **args,
+        )
+    except DownloadError as error:
+        raise FileNotFoundError(f"Dataset '{name}' is not there: {error}") from error
+    return dataset[0]

@@ -2,10 +2,17 @@ r"""Taking known files, and nothing else, out of an archive of unknown contents.
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 TOOLS = ('bsdtar', 'unrar', '7z', 'unar')
+
+_TIME_LIMIT = 600.0  # In seconds.
+_MOST_TIMES = 100
+_MOST_AT_LEAST = 1 << 30
 
 
 def find_tools() -> list[str]:
@@ -32,22 +39,69 @@ def _command(tool: str, archive: str, folder: str) -> list[str]:
     raise ValueError(f"'tool' needs to be one of {list(TOOLS)} (got '{tool}')")
 
 
+def _kill(process: subprocess.Popen) -> None:
+    # What the tool started in turn would hold its output open.
+    with suppress(ProcessLookupError):
+        if hasattr(os, 'killpg'):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.communicate()
+
+
+def _size(folder: str) -> int:
+    size = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            with suppress(FileNotFoundError):  # The tool may have renamed it.
+                size += os.lstat(os.path.join(place, file)).st_size
+    return size
+
+
+def _run(tool: str, archive: str, folder: str) -> str:
+    # Returns what went wrong, if anything did.
+    start, most = time.monotonic(), _MOST_TIMES * os.path.getsize(archive)
+    most = max(most, _MOST_AT_LEAST)
+    process = subprocess.Popen(
+        _command(tool, archive, folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+        start_new_session=True,
+    )
+    try:
+        while True:
+            try:
+                output, _ = process.communicate(timeout=min(1.0, _TIME_LIMIT))
+                break
+            except subprocess.TimeoutExpired:
+                if time.monotonic() - start >= _TIME_LIMIT:
+                    _kill(process)
+                    return f'took more than {_TIME_LIMIT:g} seconds'
+                if _size(folder) > most:
+                    _kill(process)
+                    return f'unpacked more than {most} bytes'
+    except BaseException:
+        _kill(process)
+        raise
+    return '' if process.returncode == 0 else output.strip()[-200:] or 'failed'
+
+
 def _unpack(archive: str, folder: str) -> None:
     # Debian's '7z' has no rar codec unless asked for: try what else there is.
     failures = []
     for tool in find_tools():
         target = os.path.join(folder, tool)
         os.makedirs(target)
-        out = subprocess.run(
-            _command(tool, archive, target),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors='replace',
-        )
-        if out.returncode == 0:
+        try:
+            failure = _run(tool, archive, target)
+        except OSError as error:
+            failure = str(error)
+        if not failure:
             return
-        failures.append(f'{tool}: {(out.stderr or out.stdout).strip()[-200:]}')
+        failures.append(f'{tool}: {failure}')
         shutil.rmtree(target)
     raise RuntimeError(f"Could not unpack '{archive}' ({failures or 'no tool'})")
 
@@ -56,12 +110,11 @@ def extract(
     archive: str,
     scratch: str,
     names: Sequence[str],
-    destination: str,
     optional: Sequence[str] = (),
-) -> None:
-    r"""Unpacks :obj:`archive` inside :obj:`scratch`, an empty folder on the same
-    file system as :obj:`destination`, and moves the files :obj:`names` there, and
-    those of :obj:`optional` that it holds.
+) -> dict[str, str]:
+    r"""Unpacks :obj:`archive` inside :obj:`scratch`, an empty folder, and returns the
+    paths there of the files :obj:`names`, and of those of :obj:`optional` that it
+    holds.
 
     Raises:
         RuntimeError: If no tool could unpack the archive, or it does not hold
@@ -88,6 +141,4 @@ def extract(
         if os.path.islink(path) or not os.path.realpath(path).startswith(inside):
             raise RuntimeError(f"'{name}' in '{os.path.basename(archive)}' is a link")
         found[name] = path
-    os.makedirs(destination, exist_ok=True)
-    for name, path in found.items():
-        os.replace(path, os.path.join(destination, name))
+    return found

@@ -1,11 +1,39 @@
+import glob
 import os
-import pickle
+import shutil
+import time
 import uuid
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
+
+from pyg_diffrec.data.schema import validate
+
+_DAY = 24 * 60 * 60.0
+
+
+def remove_leftovers(pattern: str) -> None:
+    r"""Removes the files and folders of a pattern that nobody touched for a day: those
+    of processes that were killed, and not of others that still run."""
+    for path in glob.glob(pattern):
+        try:
+            if time.time() - os.stat(path).st_mtime < _DAY:
+                continue
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        except OSError:  # Another process was faster.
+            continue
+
+
+def _check_sums(path: str) -> None:
+    # PyTorch compares no check sums, and would unpack whatever is compressed.
+    with zipfile.ZipFile(path) as archive:
+        packed = [x.filename for x in archive.infolist() if x.compress_type != 0]
+        damaged = packed[0] if packed else archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"its entry '{damaged}' is not what was saved")
 
 
 class InteractionDataset(InMemoryDataset):
@@ -44,21 +72,25 @@ class InteractionDataset(InMemoryDataset):
         r"""Reads the graph that :meth:`save` wrote.
 
         Raises:
-            ValueError: If the file is damaged, or holds objects whose loading
-                would run code.
+            ValueError: If the file is damaged, holds objects whose loading would run
+                code, or a graph that breaks the schema.
         """
         try:
+            _check_sums(path)
             mapping = torch.load(path, map_location='cpu', weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            data = validate(data_cls.from_dict(mapping))
+        except Exception as error:  # A damaged file may raise anything.
             raise ValueError(
                 f"'{path}' is damaged or holds more than tensors, numbers and strings: "
-                f"remove it and process again, and let 'pre_transform' add nothing else"
+                f"remove it and process again, and let 'pre_transform' add nothing "
+                f"else (got '{str(error)[:300] or error.__class__.__name__}')"
             ) from error
-        self.data, self.slices = data_cls.from_dict(mapping), None
+        self.data, self.slices = data, None
 
     def _process(self) -> None:
         paths = self.processed_paths
         if not self.force_reload and all(os.path.exists(path) for path in paths):
             return
         os.makedirs(self.processed_dir, exist_ok=True)
+        remove_leftovers(os.path.join(glob.escape(self.processed_dir), '*.pt.*.tmp'))
         self.process()

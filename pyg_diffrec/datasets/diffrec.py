@@ -1,16 +1,14 @@
 import os
-import tempfile
 from typing import Callable, Literal, Optional, get_args
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
-from pyg_diffrec.data.schema import validate
 from pyg_diffrec.datasets._archive import TOOLS, extract, find_tools
-from pyg_diffrec.datasets.raw import RawDataset
+from pyg_diffrec.datasets._lists import PairLists
+from pyg_diffrec.datasets._npy import read_item_rows, read_npy
+from pyg_diffrec.datasets.raw import DownloadError, RawDataset
 
 Roles = Literal['published', 'chronological']
 
@@ -18,48 +16,13 @@ Roles = Literal['published', 'chronological']
 EMBEDDING = 'item_emb.npy'
 
 
-def _read_pairs(path: str) -> Tensor:
-    expected = 'an int64 array of shape [n, 2] with n > 0, user and item'
-    try:
-        pairs = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+def check_roles(roles: str) -> None:
+    r"""Raises an error unless there is such a reading of the files."""
+    if roles not in get_args(Roles):
         raise ValueError(
-            f"'{path}' is truncated or no '.npy' file of numbers: expected "
-            f"{expected} (got '{error}')"
-        ) from error
-    if not isinstance(pairs, np.ndarray):
-        raise ValueError(f"'{path}': expected {expected} (got an '.npz' archive)")
-    if pairs.dtype != np.int64 or pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(
-            f"'{path}': expected {expected} (got {pairs.dtype} of shape "
-            f'{list(pairs.shape)})'
+            f"'roles' needs to be one of {list(get_args(Roles))} in 'DiffRecDataset' "
+            f"(got '{roles}')"
         )
-    if pairs.shape[0] == 0:
-        raise ValueError(f"'{path}': expected {expected} (got no row)")
-    if pairs.min() < 0:
-        row = int((pairs < 0).any(1).argmax())
-        raise ValueError(
-            f"'{path}': expected ids from zero (got {pairs[row].tolist()} in row {row})"
-        )
-    return torch.from_numpy(pairs)
-
-
-def _read_embedding(path: str, num_items: int) -> Tensor:
-    expected = f'a float array of shape [{num_items}, *], one row per item'
-    try:
-        embedding = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is truncated or no '.npy' file of numbers: expected {expected} "
-            f"(got '{error}')"
-        ) from error
-    fits = embedding.ndim == 2 and embedding.shape[0] == num_items
-    if not fits or not np.issubdtype(embedding.dtype, np.floating):
-        raise ValueError(
-            f"'{path}': expected {expected} (got {embedding.dtype} of shape "
-            f'{list(embedding.shape)}); remove the file to do without it'
-        )
-    return torch.from_numpy(embedding).float()
 
 
 class DiffRecDataset(RawDataset):
@@ -89,8 +52,10 @@ class DiffRecDataset(RawDataset):
     Where :obj:`item_emb.npy` lies beside them, its rows become
     :obj:`data['item'].embedding`, by which L-DiffRec clusters the items.
 
-    The graph also holds :obj:`name`, :obj:`roles` and :obj:`time_ordered`. The
-    numbers of users and items are one more than the largest in the three files.
+    The graph also holds :obj:`name`, :obj:`roles` and :obj:`time_ordered`, which,
+    like :obj:`split_order`, is absent where the items of every user rise from row to
+    row: that is no order in time. The numbers of users and items are one more than
+    the largest in the three files.
 
     Args:
         root (str): The folder for :obj:`<name>/processed`, and for
@@ -105,24 +70,28 @@ class DiffRecDataset(RawDataset):
         transform (callable, optional): Applied to the graph on every access.
             (default: :obj:`None`)
         pre_transform (callable, optional): Applied to the graph before it is
-            saved. Processed files are kept apart by its :meth:`__repr__`: two
-            functions of the same name need :obj:`force_reload`.
-            (default: :obj:`None`)
+            checked and saved. Processed files are kept apart by its
+            :meth:`__repr__`: two functions of the same name need
+            :obj:`force_reload`. (default: :obj:`None`)
         force_reload (bool, optional): Whether to process the raw files again.
             (default: :obj:`False`)
 
     Raises:
         ValueError: If :obj:`name` or :obj:`roles` is unknown, a file is not what
-            it should be, or the interactions break the schema.
+            it should be, which names the file and the row, or the graph breaks the
+            schema.
         FileNotFoundError: If a file is missing in :obj:`raw_dir`.
         RuntimeError: If the files are missing and cannot be downloaded.
 
     .. note::
         Downloaded files are unpacked with the first of :obj:`bsdtar`,
-        :obj:`unrar`, :obj:`7z` and :obj:`unar` that is installed and succeeds.
+        :obj:`unrar`, :obj:`7z` and :obj:`unar` that is installed and succeeds. The
+        sums of the files of :obj:`ml-1m` are known and compared; of the others only
+        the form is checked.
     """
 
-    url = 'https://github.com/YiyanXu/DiffRec/raw/main/datasets'
+    url = 'https://github.com/YiyanXu/DiffRec/raw'
+    revision = 'd503f1703d8a950a484bfe3d5e67bff6b5ae5fd1'
     names = (
         'ml-1m_clean',
         'ml-1m_noisy',
@@ -132,6 +101,36 @@ class DiffRecDataset(RawDataset):
         'amazon-book_noisy',
     )
     layout = 2
+    checksums = {
+        'ml-1m_clean': {
+            'train_list.npy': (
+                'b39010ebf49c1159c71b5a44a2a45081f01c3f653f4221027fef2721cc0b0523'
+            ),
+            'valid_list.npy': (
+                '93f795d0a8439bb07e644d7e69679a2c1799684bf4b19d10bd415d80a05681b2'
+            ),
+            'test_list.npy': (
+                '645010f80c5a4e7b35f154587acacb596cdf3b2502531a7c71e3a8ae020c06c9'
+            ),
+            EMBEDDING: (
+                '51cdab37eb5de0fcbb057e7616e19498328398633a4805471cd5078b4e3e2c77'
+            ),
+        },
+        'ml-1m_noisy': {
+            'train_list.npy': (
+                'fd19bd8593815306dc43ab8d9c8c856c3b3fa11cad0aef0c13ecface801e2dfb'
+            ),
+            'valid_list.npy': (
+                '0b56d7cb7d0d057b2d5eea388a33d5c9fef4c89730712aa35d5d0a5ff0e3e1d0'
+            ),
+            'test_list.npy': (
+                'ba638f755595545bbd5255d06685e2427c2d2502806e7ccca07fc3d76aa4e9c6'
+            ),
+            EMBEDDING: (
+                '6eb214c203bee7020f6d5703093075c892058a8e2bc77cae7693e62d1ae8251d'
+            ),
+        },
+    }
 
     def __init__(
         self,
@@ -143,11 +142,7 @@ class DiffRecDataset(RawDataset):
         pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
         force_reload: bool = False,
     ) -> None:
-        if roles not in get_args(Roles):
-            raise ValueError(
-                f"'roles' needs to be one of {list(get_args(Roles))} in "
-                f"'{self.__class__.__name__}' (got '{roles}')"
-            )
+        check_roles(roles)
         self.roles = roles
         super().__init__(root, name, raw_dir, transform, pre_transform, force_reload)
 
@@ -158,30 +153,37 @@ class DiffRecDataset(RawDataset):
     def download(self) -> None:
         r"""Downloads and unpacks the authors' archive into :obj:`raw_dir`."""
         if not find_tools():
-            raise RuntimeError(
+            raise DownloadError(
                 f"Cannot unpack '{self.name}.rar' without one of {list(TOOLS)}: "
                 f'install one, or {self._what_to_do()}'
             )
-        home = os.path.join(self.root, self.name)
-        os.makedirs(home, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
-            archive = self._fetch(f'{self.url}/{self.name}.rar', folder)
+        with self._download_folder() as folder:
+            names = self.raw_file_names
+            source = f'{self.url}/{self._known_revision(*names)}/datasets'
+            archive = self._fetch(f'{source}/{self.name}.rar', folder)
             try:
                 scratch = os.path.join(folder, 'unpacked')
-                extract(
-                    archive, scratch, self.raw_file_names, self.raw_dir, [EMBEDDING]
-                )
-            except RuntimeError as error:
-                raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+                found = extract(archive, scratch, names, [EMBEDDING])
+                for name, path in found.items():
+                    self._check_sum(name, path)
+                PairLists([found[name] for name in names])
+            except (RuntimeError, ValueError) as error:
+                raise DownloadError(f'{error}: {self._what_to_do()}') from error
+            os.makedirs(self.raw_dir, exist_ok=True)
+            # The optional file comes first: with the lists, nothing is missing.
+            for name in reversed(found):
+                os.replace(found[name], os.path.join(self.raw_dir, name))
 
     def process(self) -> None:
-        train, valid, test = (_read_pairs(path) for path in self.raw_paths)
+        lists = PairLists(self.raw_paths)
+        train, valid, test = lists.parts
         val = {'published': valid, 'chronological': test}[self.roles]
         test = {'published': test, 'chronological': valid}[self.roles]
         parts = {'train': train, 'val': val, 'test': test}
 
         split_order: Optional[tuple[str, ...]] = None
-        if self.name.startswith('ml-1m'):
+        is_ordered = not lists.are_sorted_by_item()
+        if self.name.startswith('ml-1m') and is_ordered:
             split_order = ('train', 'val', 'test')
             if self.roles == 'published':
                 split_order = ('train', 'test', 'val')
@@ -195,20 +197,22 @@ class DiffRecDataset(RawDataset):
         pairs, code = pairs[perm], code[perm]
 
         data = HeteroData()
-        data['user'].num_nodes, data['item'].num_nodes = (pairs.amax(0) + 1).tolist()
+        data['user'].num_nodes = lists.num_users
+        data['item'].num_nodes = lists.num_items
         data[USER_ITEM].edge_index = pairs.t().contiguous()
         for i, split in enumerate(order):
             data[USER_ITEM][f'{split}_mask'] = code == i
         data.name, data.roles, data.split_order = self.name, self.roles, split_order
-        data.time_ordered = True  # Within a user and a file, for all datasets.
-        validate(data)
+        if is_ordered:
+            data.time_ordered = True  # Within a user and a file, for all datasets.
         for name in self._optional():
             path = os.path.join(self.raw_dir, name)
-            data['item'].embedding = _read_embedding(path, data['item'].num_nodes)
-
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        self.save([data], self.processed_paths[0])
+            lists.check_items(read_npy(path, 'a float array'), path)
+            hint = f'; {lists.where_largest()}; remove the file to do without it'
+            data['item'].embedding = read_item_rows(
+                path, 'embeddings', lists.num_items, hint
+            )
+        self._save(data)
 
     def _optional(self) -> list[str]:
         path = os.path.join(self.raw_dir, EMBEDDING)

@@ -1,21 +1,18 @@
 import os
 import re
-import shutil
-import tempfile
-import zipfile
-import zlib
 from typing import Callable, Optional, Sequence
 
-import numpy as np
 import scipy.sparse
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
-from pyg_diffrec.data.schema import SPLITS, validate
+from pyg_diffrec.data.schema import SPLITS
+from pyg_diffrec.datasets._matrices import check_count, nonzero_entries
+from pyg_diffrec.datasets._npy import read_item_rows, read_npy
 from pyg_diffrec.datasets._pickled_arrays import load_arrays
-from pyg_diffrec.datasets.raw import RawDataset
+from pyg_diffrec.datasets._zipped import read_entry
+from pyg_diffrec.datasets.raw import DownloadError, RawDataset
 
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
 _FEATURES = re.compile(r'(\w+)_feat\.npy')
@@ -26,7 +23,8 @@ def _feature_file(modality: str) -> str:
     return f'{modality}_feat.npy'
 
 
-def _check_names(modalities: Sequence[str]) -> list[str]:
+def check_modalities(modalities: Sequence[str]) -> list[str]:
+    r"""Returns the names of modalities, or says why they are none."""
     names = list(modalities) if isinstance(modalities, (list, tuple)) else []
     fits = all(isinstance(name, str) and re.fullmatch(r'\w+', name) for name in names)
     if not names or not fits or len(set(names)) < len(names):
@@ -44,73 +42,18 @@ def _read_matrix(path: str) -> scipy.sparse.coo_matrix:
             f"'{path}' needs to hold one sparse matrix of users and items "
             f"(got '{type(matrix)}')"
         )
-    finite = np.isfinite(matrix.data)
-    if not finite.all():
-        pos = int(finite.argmin())
-        raise ValueError(
-            f"'{path}' holds {matrix.data[pos]} for user {matrix.row[pos]} and item "
-            f'{matrix.col[pos]} ({int((~finite).sum())} such entries): store 1 for an '
-            f'interaction, and nothing for none'
-        )
     return matrix
 
 
-def _read_array(path: str, expected: str) -> np.ndarray:
-    try:
-        # A map compares the size that a file claims with its own.
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is truncated or no '.npy' file of numbers: expected {expected} "
-            f"(got '{error}')"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"'{path}': expected {expected} (got an '.npz' archive)")
-    return array
-
-
-def _read_features(path: str, modality: str, num_items: int) -> Tensor:
-    expected = (
-        f"features of modality '{modality}', a float array of shape [{num_items}, F] "
-        f'with F > 0, one row per item'
-    )
-    array = _read_array(path, expected)
-    fits = array.ndim == 2 and array.shape[0] == num_items and array.shape[1] > 0
-    if not fits or not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f"'{path}': expected {expected} (got {array.dtype} of shape "
-            f'{list(array.shape)})'
-        )
-    with np.errstate(over='ignore'):  # What is too large becomes inf.
-        x = np.array(array, dtype=np.float32, order='C')
-    wrong = ~np.isfinite(x).all(1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        col = int(np.isfinite(x[row]).argmin())
-        raise ValueError(
-            f"'{path}': the features of modality '{modality}' need to be finite as "
-            f'float32 (got {array[row, col]} in row {row}, column {col}; '
-            f'{int(wrong.sum())} such rows): fill these rows'
-        )
-    return torch.from_numpy(x)
-
-
 def _unzip(path: str, name: str) -> str:
+    def is_wanted(entry: str) -> bool:
+        return entry.split('/')[-1] == name
+
+    # No name within the archive decides where anything is written.
+    _, content = read_entry(path, is_wanted, f"'{name}'", is_strict=False)
     target = os.path.join(os.path.dirname(path), name)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [x for x in archive.namelist() if x.split('/')[-1] == name]
-            if len(entries) != 1:
-                raise ValueError(
-                    f"'{path}' needs to hold exactly one '{name}' (got {entries})"
-                )
-            with archive.open(entries[0]) as source, open(target, 'wb') as out:
-                shutil.copyfileobj(source, out)
-    # A runtime error is a password, or an unknown compression.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"'{path}' is damaged, or no zip archive that can be read (got '{error}')"
-        ) from error
+    with open(target, 'wb') as file:
+        file.write(content)
     return target
 
 
@@ -122,8 +65,9 @@ class MultiModalDataset(RawDataset):
     :obj:`<modality>_feat.npy`.
 
     Each of the three pickles holds one sparse matrix :math:`(U, I)`. An entry that
-    is not zero is an interaction, whatever its value, as in the authors' code. The
-    pickles are read as data, and can run no code.
+    is not zero is an interaction, whatever its value, as in the authors' code;
+    entries that name the same place count once, as their sum. The pickles are read
+    as data, and can run no code.
 
     The graph holds all interactions with their masks, in the order of the files,
     which is no order in time (:obj:`time_ordered` is :obj:`False`);
@@ -166,13 +110,34 @@ class MultiModalDataset(RawDataset):
         files of :obj:`sports` are not in their repository, and come by hand.
     """
 
-    url = 'https://github.com/HKUDS/DiffMM/raw/HEAD/Datasets'
+    url = 'https://github.com/HKUDS/DiffMM/raw'
+    revision = '1337447834aee475c1b1a59d291087e9ded9771a'
     published = {
         'tiktok': ('image', 'text', 'audio'),
         'baby': ('image', 'text'),
         'sports': ('image', 'text'),
     }
     names = tuple(published)
+
+    checksums = {
+        'tiktok': {
+            'trnMat.pkl': (
+                '1efbc49d1a7ce5268f01e3e0c558df1f8f8644628c76aa6536be4ec61d256916'
+            ),
+            'valMat.pkl': (
+                'b6971ed696613d565613dd74b101c45b2aa002b66e8ba99cad03abf04db2397b'
+            ),
+            'tstMat.pkl': (
+                'e83a93787d88728572dbdd5b131bae01a90e17c340820e7b8f0a7c27e69d6f9e'
+            ),
+            'image_feat.npy': (
+                'f6c1ec1726ed2aa80315411199ab2143bee6333821bf58c5f00bd3f5b462efc2'
+            ),
+            'audio_feat.npy': (
+                'd45a44a9d462f578802de914c2feea5cfd45742b2922775a085b9bdc1beba26f'
+            ),
+        }
+    }
 
     # Where the files are that the repository holds as an archive, or not at all.
     zipped = {'baby': ('image_feat.npy',)}
@@ -190,7 +155,7 @@ class MultiModalDataset(RawDataset):
         pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
         force_reload: bool = False,
     ) -> None:
-        self.modalities = None if modalities is None else _check_names(modalities)
+        self.modalities = None if modalities is None else check_modalities(modalities)
         super().__init__(root, name, raw_dir, transform, pre_transform, force_reload)
 
     @property
@@ -200,7 +165,7 @@ class MultiModalDataset(RawDataset):
     def download(self) -> None:
         r"""Downloads what is missing of the authors' files into :obj:`raw_dir`."""
         if self.name in self.elsewhere:
-            raise RuntimeError(
+            raise DownloadError(
                 f"The authors' repository does not hold '{self.name}', but says that "
                 f"it is at '{self.elsewhere[self.name]}': {self._what_to_do()}"
             )
@@ -208,9 +173,7 @@ class MultiModalDataset(RawDataset):
         # Matrices come last: until they are there, features count as incomplete.
         names = [*map(_feature_file, modalities), *MATRICES]
         paths = {name: os.path.join(self.raw_dir, name) for name in names}
-        home = os.path.join(self.root, self.name)
-        os.makedirs(home, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
+        with self._download_folder() as folder:
             missing = [name for name in names if not os.path.isfile(paths[name])]
             fetched = {name: self._fetch_file(name, folder) for name in missing}
             os.makedirs(self.raw_dir, exist_ok=True)
@@ -220,42 +183,54 @@ class MultiModalDataset(RawDataset):
     def process(self) -> None:
         paths = self.raw_paths[: len(MATRICES)]
         matrices = [_read_matrix(path) for path in paths]
-        shape = matrices[0].shape
+        shapes = [matrix.shape for matrix in matrices]
+        # What two of three say, so that the third is to blame.
+        shape = max(shapes, key=shapes.count)
         for path, matrix in zip(paths, matrices, strict=True):
             if matrix.shape != shape:
                 raise ValueError(
                     f"'{path}' needs to hold a matrix of shape {list(shape)}, which is "
-                    f"that of '{MATRICES[0]}' (got {list(matrix.shape)})"
+                    f"that of '{MATRICES[shapes.index(shape)]}' (got "
+                    f'{list(matrix.shape)})'
                 )
-        parts = [np.stack(matrix.nonzero()).astype(np.int64) for matrix in matrices]
-        code = np.arange(3).repeat([part.shape[1] for part in parts])
+        # The features bear witness to the number of items.
+        num_entries = sum(matrix.nnz for matrix in matrices)
+        check_count(shape[0], num_entries, f"'{paths[0]}': the number of users")
+        parts = [
+            nonzero_entries(matrix, f"'{path}'")
+            for path, matrix in zip(paths, matrices, strict=True)
+        ]
+        code = torch.arange(3).repeat_interleave(
+            torch.tensor([part.size(1) for part in parts])
+        )
 
         data = HeteroData()
         data['user'].num_nodes, data['item'].num_nodes = shape
-        data[USER_ITEM].edge_index = torch.from_numpy(np.concatenate(parts, axis=1))
+        data[USER_ITEM].edge_index = torch.cat(parts, dim=1)
         for i, split in enumerate(SPLITS):
-            data[USER_ITEM][f'{split}_mask'] = torch.from_numpy(code == i)
+            data[USER_ITEM][f'{split}_mask'] = code == i
         for modality in self.modalities or self._found():
             path = os.path.join(self.raw_dir, _feature_file(modality))
-            data['item'][f'x_{modality}'] = _read_features(path, modality, shape[1])
+            data['item'][f'x_{modality}'] = read_item_rows(
+                path, f"features of modality '{modality}'", shape[1]
+            )
         data.name, data.roles = self.name, self.roles
         data.time_ordered = False  # By rows of a matrix.
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        self.save([validate(data)], self.processed_paths[0])
+        self._save(data)
 
     def _fetch_file(self, name: str, folder: str) -> str:
         is_zipped = name in self.zipped.get(self.name, ())
-        url = f'{self.url}/{self.name}/{name}' + ('.zip' if is_zipped else '')
-        path = self._fetch(url, folder)
+        source = f'{self.url}/{self._known_revision(name)}/Datasets/{self.name}'
+        path = self._fetch(f'{source}/{name}' + ('.zip' if is_zipped else ''), folder)
         try:
             path = _unzip(path, name) if is_zipped else path
+            self._check_sum(name, path)
             if name in MATRICES:
                 _read_matrix(path)
             else:
-                _read_array(path, 'features')
+                read_npy(path, 'features')
         except ValueError as error:
-            raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+            raise DownloadError(f'{error}: {self._what_to_do()}') from error
         return path
 
     def _found(self) -> list[str]:

@@ -1,16 +1,32 @@
 import glob
 import hashlib
+import http.client
 import os
 import re
+import tempfile
 from typing import Callable, Optional
 
-from torch_geometric.data import HeteroData, download_url
+from torch_geometric.data import HeteroData
 
-from pyg_diffrec.datasets.base import InteractionDataset
+from pyg_diffrec.data.schema import validate
+from pyg_diffrec.datasets._download import download_url
+from pyg_diffrec.datasets.base import InteractionDataset, remove_leftovers
+
+
+class DownloadError(RuntimeError):
+    r"""Raw files are missing, and cannot be downloaded."""
 
 
 def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b''.join(parts)).hexdigest()[:16]
+
+
+def _file_sum(path: str) -> bytes:
+    out = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 20):
+            out.update(chunk)
+    return out.digest()
 
 
 class RawDataset(InteractionDataset):
@@ -23,7 +39,8 @@ class RawDataset(InteractionDataset):
     Where the raw files are gone and one processed file fits, it is used.
 
     Derived classes give :obj:`names`, :obj:`raw_file_names`, :meth:`download` and
-    :meth:`process`.
+    :meth:`process`, and, as far as they know them, :obj:`checksums` of what is
+    downloaded. Files that were put there by hand may have any content.
 
     Args:
         root (str): The folder for :obj:`<name>`.
@@ -41,12 +58,18 @@ class RawDataset(InteractionDataset):
 
     Raises:
         ValueError: If :obj:`name` is unknown.
+        TypeError: If a path is none, or a transform cannot be called.
         FileNotFoundError: If a file is missing in :obj:`raw_dir`.
         RuntimeError: If the files are missing and cannot be downloaded.
     """
 
     names: tuple[str, ...] = ()
     roles: str = 'published'
+
+    # The SHA-256 sums of the authors' files that we know, by dataset and file, and the
+    # revision of their repository that holds these.
+    checksums: dict[str, dict[str, str]] = {}
+    revision: str = 'HEAD'
 
     # Raised whenever the processed graph changes, so that no older file is reused.
     layout = 1
@@ -65,6 +88,19 @@ class RawDataset(InteractionDataset):
                 f"'name' needs to be one of {list(self.names)} in "
                 f"'{self.__class__.__name__}' (got '{name}')"
             )
+        for key, path in (('root', root), ('raw_dir', raw_dir or root)):
+            if not isinstance(path, (str, os.PathLike)):
+                raise TypeError(
+                    f"'{key}' needs to be a path in '{self.__class__.__name__}' "
+                    f'(got {path!r})'
+                )
+        functions = {'transform': transform, 'pre_transform': pre_transform}
+        for key, function in functions.items():
+            if function is not None and not callable(function):
+                raise TypeError(
+                    f"'{key}' needs to be callable in '{self.__class__.__name__}' "
+                    f'(got {function!r})'
+                )
         self.name = name
         self._raw_dir = None if raw_dir is None else os.path.expanduser(raw_dir)
         self._raw_digest: Optional[str] = None
@@ -106,13 +142,48 @@ class RawDataset(InteractionDataset):
             )
         self.download()
 
+    def _download_folder(self) -> tempfile.TemporaryDirectory:
+        # On the file system of the raw files, so that they move there at once.
+        home = os.path.join(self.root, self.name)
+        os.makedirs(home, exist_ok=True)
+        remove_leftovers(os.path.join(glob.escape(home), 'download-*'))
+        return tempfile.TemporaryDirectory(dir=home, prefix='download-')
+
     def _fetch(self, url: str, folder: str) -> str:
         try:
             return download_url(url, folder)
-        except OSError as error:
-            raise RuntimeError(
+        except (OSError, http.client.HTTPException) as error:
+            raise DownloadError(
                 f"Could not download '{url}' ({error}): {self._what_to_do()}"
             ) from error
+
+    def _known_revision(self, *names: str) -> str:
+        # Where the files change that we know, their old revision still has them.
+        known = set(names) <= set(self.checksums.get(self.name, {}))
+        return self.revision if known else 'HEAD'
+
+    def _check_sum(self, name: str, path: str) -> None:
+        expected = self.checksums.get(self.name, {}).get(name)
+        found = _file_sum(path).hex()
+        if expected is not None and found != expected:
+            raise ValueError(
+                f"'{name}' as downloaded is not the file that the authors published: "
+                f'its SHA-256 sum is {found}, and not {expected}'
+            )
+
+    def _save(self, data: HeteroData) -> None:
+        # Ends :meth:`process`: what is saved keeps to the schema.
+        names = [*self.raw_file_names, *self._optional()]
+        where = f"{names} in '{self.raw_dir}'"
+        if self.pre_transform is not None:
+            data = self.pre_transform(data)
+            where += f', after {self.pre_transform!r},'
+        try:
+            validate(data)
+        except (TypeError, ValueError) as error:
+            message = f'{where} make no graph of users and items: {error}'
+            raise ValueError(message) from error
+        self.save([data], self.processed_paths[0])
 
     def _optional(self) -> list[str]:
         # The names of further raw files that are there.
@@ -123,8 +194,7 @@ class RawDataset(InteractionDataset):
         return [name for name, path in paths if not os.path.isfile(path)]
 
     def _raw_bytes(self, name: str) -> bytes:
-        with open(os.path.join(self.raw_dir, name), 'rb') as f:
-            return hashlib.sha256(f.read()).digest()
+        return _file_sum(os.path.join(self.raw_dir, name))
 
     def _processed_name(self, raw: str) -> str:
         # Addresses in a function's repr change from run to run.

@@ -1,19 +1,28 @@
 import os
-import tempfile
 from typing import Any
 
-import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
-from pyg_diffrec.data.schema import SPLITS, USER_USER, validate
+from pyg_diffrec.data.schema import SPLITS, USER_USER
+from pyg_diffrec.datasets._matrices import check_count, nonzero_entries
 from pyg_diffrec.datasets._pickled_arrays import load_zipped_arrays
-from pyg_diffrec.datasets.raw import RawDataset
+from pyg_diffrec.datasets.raw import DownloadError, RawDataset
 
 ARCHIVE = 'dataset.pkl.zip'
+TRUST = 'trust'
+
+
+def _check_keys(arrays: Any, path: str) -> None:
+    needed = [*SPLITS, TRUST, 'userCount', 'itemCount']
+    found = list(arrays)[:9] if isinstance(arrays, dict) else type(arrays)
+    if not isinstance(arrays, dict) or not set(needed) <= set(arrays):
+        raise ValueError(
+            f"'{path}' needs to hold a dictionary with {needed} (got {found})"
+        )
 
 
 def _count(arrays: dict[str, Any], key: str, path: str) -> int:
@@ -36,7 +45,8 @@ def _edges(
             f"'{path}': '{key}' needs to be a sparse matrix of shape {list(shape)} "
             f'(got {got})'
         )
-    return torch.from_numpy(np.stack(matrix.nonzero()).astype(np.int64))
+    axes = ('user', 'user' if key == TRUST else 'item')
+    return nonzero_entries(matrix, f"'{path}': '{key}'", axes)
 
 
 class SocialDataset(RawDataset):
@@ -48,8 +58,9 @@ class SocialDataset(RawDataset):
     and :obj:`test` :math:`(U, I)` and :obj:`trust` :math:`(U, U)`, and the numbers
     :obj:`userCount` and :obj:`itemCount`; whatever else it holds is left out. An
     entry that is not zero is an interaction, or a tie from the user of its row to
-    the user of its column, whatever its value, as in the authors' code. The
-    pickle is read as data, and can run no code.
+    the user of its column, whatever its value, as in the authors' code; entries that
+    name the same place count once, as their sum. The pickle is read as data, and can
+    run no code.
 
     The graph holds all interactions with their masks, in the order of the file,
     which is no order in time (:obj:`time_ordered` is :obj:`False`);
@@ -80,8 +91,14 @@ class SocialDataset(RawDataset):
         RuntimeError: If the file is missing and cannot be downloaded.
     """
 
-    url = 'https://github.com/HKUDS/RecDiff/raw/main/datasets'
+    url = 'https://github.com/HKUDS/RecDiff/raw'
+    revision = '66420a409469f514b62325d91113c5a790130fcb'
     names = ('ciao', 'epinions', 'yelp')
+    checksums = {
+        'ciao': {
+            ARCHIVE: 'be7cbc46d5dde994b8372456e95cf7cc51ee89e76655812079a7103269bfde89'
+        }
+    }
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -89,28 +106,27 @@ class SocialDataset(RawDataset):
 
     def download(self) -> None:
         r"""Downloads the authors' archive into :obj:`raw_dir`."""
-        home = os.path.join(self.root, self.name)
-        os.makedirs(home, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home, prefix='download-') as folder:
-            path = self._fetch(f'{self.url}/{self.name}/{ARCHIVE}', folder)
+        with self._download_folder() as folder:
+            source = f'{self.url}/{self._known_revision(ARCHIVE)}/datasets'
+            path = self._fetch(f'{source}/{self.name}/{ARCHIVE}', folder)
             try:
-                load_zipped_arrays(path)
+                self._check_sum(ARCHIVE, path)
+                _check_keys(load_zipped_arrays(path), path)
             except ValueError as error:
-                raise RuntimeError(f'{error}: {self._what_to_do()}') from error
+                raise DownloadError(f'{error}: {self._what_to_do()}') from error
             os.makedirs(self.raw_dir, exist_ok=True)
             os.replace(path, self.raw_paths[0])
 
     def process(self) -> None:
         path = self.raw_paths[0]
         arrays = load_zipped_arrays(path)
-        needed = [*SPLITS, 'trust', 'userCount', 'itemCount']
-        found = sorted(map(str, arrays)) if isinstance(arrays, dict) else type(arrays)
-        if not isinstance(arrays, dict) or not set(needed) <= set(arrays):
-            raise ValueError(
-                f"'{path}' needs to hold a dictionary with {needed} (got {found})"
-            )
+        _check_keys(arrays, path)
         num_users = _count(arrays, 'userCount', path)
         num_items = _count(arrays, 'itemCount', path)
+        matrices = [arrays[key] for key in (*SPLITS, TRUST)]
+        num_entries = sum(x.nnz for x in matrices if scipy.sparse.issparse(x))
+        check_count(num_users, num_entries, f"'{path}': 'userCount'")
+        check_count(num_items, num_entries, f"'{path}': 'itemCount'")
         parts = [_edges(arrays, key, (num_users, num_items), path) for key in SPLITS]
         code = torch.arange(3).repeat_interleave(
             torch.tensor([part.size(1) for part in parts])
@@ -121,11 +137,7 @@ class SocialDataset(RawDataset):
         data[USER_ITEM].edge_index = torch.cat(parts, dim=1)
         for i, split in enumerate(SPLITS):
             data[USER_ITEM][f'{split}_mask'] = code == i
-        data[USER_USER].edge_index = _edges(
-            arrays, 'trust', (num_users, num_users), path
-        )
+        data[USER_USER].edge_index = _edges(arrays, TRUST, (num_users, num_users), path)
         data.name, data.roles = self.name, self.roles
         data.time_ordered = False  # By rows of a matrix.
-        if self.pre_transform is not None:
-            data = self.pre_transform(data)
-        self.save([validate(data)], self.processed_paths[0])
+        self._save(data)

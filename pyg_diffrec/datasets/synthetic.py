@@ -1,6 +1,9 @@
+import inspect
 import math
+import re
 from collections.abc import Mapping
-from typing import Callable, Optional
+from numbers import Real
+from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
@@ -10,9 +13,17 @@ from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import USER_USER, validate
 from pyg_diffrec.datasets._ties import sample_ties
 from pyg_diffrec.datasets.base import InteractionDataset
-from pyg_diffrec.transforms._user_split import position_in_row, rounded_share
+from pyg_diffrec.transforms._user_split import (
+    check_ratios,
+    position_in_row,
+    rounded_share,
+)
 from pyg_diffrec.transforms.temporal_split import TemporalSplit
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sampling import RowSampler, sample_distinct
+
+# What is drawn is kept in memory, several times over for a moment.
+_MOST_NUMBERS = 200_000_000
 
 Modalities = Mapping[str, tuple[int, int]]
 
@@ -98,8 +109,9 @@ class SyntheticInteractions(InteractionDataset):
             (default: :obj:`None`)
 
     Raises:
-        ValueError: If an argument is out of range, or there are too few items or
-            pairs of users for what is asked.
+        ValueError: If an argument is out of range, what is asked for takes too much
+            memory, or there are too few items or pairs of users for it.
+        TypeError: If an argument is of another type.
     """
 
     def __init__(
@@ -128,45 +140,114 @@ class SyntheticInteractions(InteractionDataset):
         self.noise_share = noise_share
         self.num_social = num_social
         self.fake_social_share = fake_social_share
-        self.modalities = dict(modalities or {})
-        self.split = TemporalSplit(val_ratio, test_ratio)
+        self.modalities = modalities or {}
+        self.val_ratio = val_ratio
+        self.test_ratio = test_ratio
         self.seed = seed
+        self.transform = transform
         self._check_arguments()
+        self.modalities = dict(self.modalities)
+        self.split = TemporalSplit(val_ratio, test_ratio)
         super().__init__(None, transform)
         self.data, self.slices = self._build(), None
 
-    def _check_arguments(self) -> None:
-        def check(condition: bool, name: str, needed: str) -> None:
-            if not condition:
-                raise ValueError(
-                    f"'{name}' needs to be {needed} in '{self.__class__.__name__}' "
-                    f"(got '{getattr(self, name)}')"
-                )
+    @classmethod
+    def check(cls, **kwargs: Any) -> None:
+        r"""Raises the errors of the constructor that need no graph.
 
-        for name in ('num_users', 'num_items', 'num_groups', 'interactions_per_user'):
-            check(getattr(self, name) > 0, name, 'positive')
-        for name in ('popularity_skew', 'sharpness', 'num_social'):
-            check(getattr(self, name) >= 0, name, 'non-negative')
-        for name in ('noise_share', 'fake_social_share'):
-            check(0 <= getattr(self, name) <= 1, name, 'in [0, 1]')
-        for columns in self.modalities.values():
-            fits = len(columns) == 2 and min(columns) >= 0 and sum(columns) > 0
-            check(fits, 'modalities', "of the form {'name': (informative, noisy)}")
-            if columns[0] > 0 and min(self.num_groups, self.num_items) < 2:
-                raise ValueError(
-                    f"Informative columns in 'modalities' need at least two groups "
-                    f"and items in '{self.__class__.__name__}'"
-                )
-            if columns[0] > 0:
-                check(self.sharpness > 0, 'sharpness', 'positive for modalities')
+        Args:
+            **kwargs: The arguments of the constructor.
+        """
+        bound = inspect.signature(cls.__init__).bind(None, **kwargs)
+        bound.apply_defaults()
+        self = cls.__new__(cls)
+        for key, value in list(bound.arguments.items())[1:]:
+            setattr(self, key, value)
+        self.modalities = self.modalities or {}
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        name = self.__class__.__name__
+        for key in ('num_users', 'num_items', 'num_groups', 'interactions_per_user'):
+            check_whole(name, **{key: getattr(self, key)})
+        for key in ('popularity_skew', 'sharpness', 'num_social'):
+            self._check_number(key, math.inf)
+        for key in ('noise_share', 'fake_social_share', 'val_ratio', 'test_ratio'):
+            self._check_number(key, 1)
+        check_ratios(self.val_ratio, self.test_ratio, name)
+        check_whole(name, -(2**64), seed=self.seed)
+        if not -(2**63) <= self.seed < 2**64:
+            raise ValueError(
+                f"'seed' needs to lie in [-2**63, 2**64) in '{name}' (got {self.seed})"
+            )
+        if self.transform is not None and not callable(self.transform):
+            raise TypeError(
+                f"'transform' needs to be callable in '{name}' (got {self.transform!r})"
+            )
+        self._check_modalities()
+        self._check_sizes()
         most = 3 * self.interactions_per_user // 2
         needed = most + math.ceil(most * self.noise_share)
         if needed > self.num_items:
             raise ValueError(
                 f'A user may need {needed} different items in '
-                f"'{self.__class__.__name__}' (got num_items={self.num_items}): raise "
+                f"'{name}' (got num_items={self.num_items}): raise "
                 f"'num_items' or lower 'interactions_per_user'"
             )
+
+    def _check_number(self, key: str, most: float) -> None:
+        value: Any = getattr(self, key)
+        name = self.__class__.__name__
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number:
+            raise TypeError(f"'{key}' needs to be a number in '{name}' (got {value!r})")
+        if not 0 <= value <= most or value == math.inf:
+            needed = 'lie in [0, 1]' if most == 1 else 'be finite and non-negative'
+            raise ValueError(f"'{key}' needs to {needed} in '{name}' (got {value})")
+
+    def _check_modalities(self) -> None:
+        name = self.__class__.__name__
+        form = (
+            f"'modalities' needs to be of the form {{'name': (informative, noisy)}}, "
+            f"with numbers of columns, in '{name}' (got {self.modalities!r})"
+        )
+        if not isinstance(self.modalities, Mapping):
+            raise TypeError(form)
+        for key, columns in self.modalities.items():
+            is_name = isinstance(key, str) and re.fullmatch(r'\w+', key)
+            if not is_name or not isinstance(columns, (list, tuple)):
+                raise TypeError(form)
+            if not all(type(count) is int for count in columns):
+                raise TypeError(form)
+            if len(columns) != 2 or min(columns) < 0 or sum(columns) == 0:
+                raise ValueError(form)
+            if columns[0] > 0 and min(self.num_groups, self.num_items) < 2:
+                raise ValueError(
+                    f"Informative columns in 'modalities' need at least two groups "
+                    f"and items in '{name}'"
+                )
+            if columns[0] > 0 and self.sharpness == 0:
+                raise ValueError(
+                    f"'sharpness' needs to be positive for informative columns in "
+                    f"'modalities' of '{name}' (got {self.sharpness})"
+                )
+
+    def _check_sizes(self) -> None:
+        columns = sum(map(sum, self.modalities.values()))
+        for key, other, count in (
+            ('num_users', "'num_groups'", self.num_groups),
+            ('num_items', "'num_groups'", self.num_groups),
+            ('num_users', "'interactions_per_user'", self.interactions_per_user),
+            ('num_users', "'num_social'", self.num_social),
+            ('num_items', "all columns of 'modalities'", columns),
+        ):
+            size = getattr(self, key)
+            # Compared as whole numbers: floats overflow.
+            if size * math.ceil(count) > _MOST_NUMBERS:
+                raise ValueError(
+                    f"'{key}' ({size}) times {other} ({count}) needs to be at most "
+                    f"{_MOST_NUMBERS} in '{self.__class__.__name__}': lower one of them"
+                )
 
     def _build(self) -> HeteroData:
         # Own streams, so that one part does not depend on the size of another.
@@ -199,7 +280,14 @@ class SyntheticInteractions(InteractionDataset):
             item.argmax(1), self.num_groups, self.popularity_skew, order
         )
         item = item * popularity.view(-1, 1)
-        return user, item / item.sum(0)
+        total = item.sum(0)
+        if bool((total == 0).any()):
+            raise ValueError(
+                f'{int((total == 0).sum())} groups without a single item came out in '
+                f"'{self.__class__.__name__}': lower 'sharpness' or 'num_groups', or "
+                f"raise 'num_items'"
+            )
+        return user, item / total
 
     def _add_interactions(
         self,
@@ -276,7 +364,14 @@ class SyntheticInteractions(InteractionDataset):
             signal = group @ weight
             # As wide as the noisy columns, so that scale gives nothing away.
             signal = signal - signal.mean(0)
-            signal = signal / signal.square().mean(0).sqrt()
+            deviation = signal.square().mean(0).sqrt()
+            if bool((deviation == 0).any()):
+                raise ValueError(
+                    f'By their groups, all items are alike in '
+                    f"'{self.__class__.__name__}', which leaves nothing for "
+                    f"informative columns: lower 'sharpness', or raise 'num_items'"
+                )
+            signal = signal / deviation
             x = noise.clone()
             x[:, :num_informative] = signal.float() + 0.1 * noise[:, :num_informative]
             data['item'][f'x_{name}'] = x

@@ -60,6 +60,73 @@ def test_mistakes_are_named(spec, match):
         check_dataset(spec)
 
 
+SYNTHETIC = 'synthetic'
+
+
+@pytest.mark.parametrize('build', [check_dataset, lambda x: build_dataset(x, None, '')])
+@pytest.mark.parametrize(
+    ('spec', 'match'),
+    [
+        (3, r"needs to be a table with the 'name' of one of .* \(got 3\)"),
+        ('ciao', "needs to be a table .*got 'ciao'"),
+        (['ciao'], 'needs to be a table'),
+        ({}, 'needs to be a table'),
+        ({'name': 3}, "needs to be a table .*got {'name': 3}"),
+        ({'name': ['ciao']}, 'needs to be a table'),
+        ({'name': 'ciao', 3: 3}, "Unknown key of dataset 'ciao' '3'"),
+        ({'name': SYNTHETIC, 'num_users': '9'}, "'synthetic': 'num_users' .*got '9'"),
+        ({'name': SYNTHETIC, 'num_users': 9.5}, "'synthetic': 'num_users' .*got 9.5"),
+        ({'name': SYNTHETIC, 'num_items': True}, "'num_items' needs .*got True"),
+        ({'name': SYNTHETIC, 'num_groups': []}, "'num_groups' needs to be a whole"),
+        ({'name': SYNTHETIC, 'num_users': 10**9}, "'num_users' .* at most 200000000"),
+        ({'name': SYNTHETIC, 'seed': None}, "'seed' needs to be a whole number"),
+        ({'name': SYNTHETIC, 'sharpness': 'x'}, "'sharpness' needs to be a number"),
+        (
+            {'name': SYNTHETIC, 'noise_share': 2},
+            r"'noise_share' needs to lie in \[0, 1",
+        ),
+        ({'name': SYNTHETIC, 'modalities': ['a']}, "'modalities' needs .*of the form"),
+        ({'name': SYNTHETIC, 'modalities': {'a': 1}}, "'modalities' needs .*the form"),
+        (
+            {'name': SYNTHETIC, 'val_ratio': 0.9},
+            "'val_ratio' and 'test_ratio' .* below",
+        ),
+        ({'name': SYNTHETIC, 'transform': 1}, "key of dataset 'synthetic' 'transform'"),
+        ({'name': 'tiktok', 'modalities': 3}, "'tiktok': 'modalities' needs .*got 3"),
+        ({'name': 'baby', 'modalities': {'a': 1}}, "'baby': 'modalities' needs .*'a'"),
+        ({'name': 'baby', 'modalities': ['a', 'a']}, 'list of different names.*Multi'),
+        ({'name': 'baby', 'modalities': [['a']]}, 'list of different names'),
+        (
+            {'name': 'ml-1m_noisy', 'roles': 'x'},
+            r"noisy': 'roles' .*published.*got 'x'",
+        ),
+        ({'name': 'yelp_clean', 'roles': 3}, "'yelp_clean': 'roles' needs .*got '3'"),
+        ({'name': 'yelp_clean', 'roles': ['published']}, "'roles' needs to be one of"),
+        ({'name': 'ciao', 'random_share': '1'}, "'ciao': 'random_share' .*got '1'"),
+        ({'name': 'ciao', 'random_share': float('nan')}, "'random_share' needs .*nan"),
+        ({'name': 'ciao', 'random_share': 1e30}, r"'random_share' .* \[0, 1000\]"),
+        ({'name': 'ciao', 'random_share': 10**400}, "'random_share' needs to lie"),
+        ({'name': 'ciao', 'random_share': -1}, "'random_share' .*got -1"),
+        ({'name': 'ciao', 'rewired_share': True}, "'rewired_share' .*got True"),
+        ({'name': 'ciao', 'rewired_share': 1.5}, r"'rewired_share' .* \[0, 1\]"),
+        (
+            {'name': 'ciao', 'rewired_share': 1, 'rewired_seed': 0.5},
+            "'ciao': 'rewired_seed' needs to be a whole number .*got 0.5",
+        ),
+    ],
+)
+def test_values_of_any_type_are_named(spec, match, build):
+    with pytest.raises(ValueError, match=match):
+        build(spec)
+
+
+def test_dataset_that_cannot_be_downloaded_is_a_missing_file(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    match = r"Dataset 'ml-1m_clean' is not there: Cannot unpack .* install one, or put"
+    with pytest.raises(FileNotFoundError, match=match):
+        build_dataset({'name': 'ml-1m_clean'}, None, tmp_path)
+
+
 def test_social_dataset_is_built_and_rewired(raw, tmp_path):
     def build(**spec):
         return validate(build_dataset({'name': 'ciao', **spec}, raw, tmp_path / 'c'))

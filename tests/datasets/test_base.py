@@ -1,4 +1,6 @@
 import os
+import random
+import zipfile
 
 import pytest
 import torch
@@ -80,6 +82,53 @@ def test_load_names_a_truncated_file(tmp_path, size):
         Toy(str(tmp_path))
 
 
+def test_load_finds_every_damage_of_a_file(tmp_path):
+    Toy(str(tmp_path))
+    path = tmp_path / 'processed' / 'data.pt'
+    content = path.read_bytes()
+    generator, refused = random.Random(0), 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            data = Toy(str(tmp_path))[0]
+        except ValueError as error:
+            refused += str(error).startswith(f"'{path}' is damaged")
+        else:  # The damage lies in what nobody reads.
+            assert data[USER_ITEM].edge_index.tolist() == [[0, 1], [1, 0]]
+            assert data.informative['image'].tolist() == [True, False]
+            refused += 1
+    assert refused == 300
+
+
+@pytest.mark.parametrize(
+    ('content', 'got'),
+    [
+        ([1, 2], 'list'),
+        ({'user': 3}, 'mapping'),
+        ({'user': {'num_nodes': 2}}, "how many 'item'"),
+    ],
+)
+def test_load_refuses_other_contents(tmp_path, content, got):
+    Toy(str(tmp_path))
+    torch.save(content, tmp_path / 'processed' / 'data.pt')
+    with pytest.raises(ValueError, match=f"data.pt' is damaged or .*{got}"):
+        Toy(str(tmp_path))
+
+
+def test_load_unpacks_nothing(tmp_path):
+    Toy(str(tmp_path))
+    path = tmp_path / 'processed' / 'data.pt'
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+    with pytest.raises(ValueError, match=r"data.pt' is damaged .* not what was saved"):
+        Toy(str(tmp_path))
+
+
 def test_save_that_fails_leaves_the_old_file(tmp_path):
     def add_what_cannot_be_saved(data):
         data.function = lambda: None
@@ -90,6 +139,21 @@ def test_save_that_fails_leaves_the_old_file(tmp_path):
         Toy(str(tmp_path), add_what_cannot_be_saved, force_reload=True)
     assert os.listdir(tmp_path / 'processed') == ['data.pt']
     assert Toy(str(tmp_path))[0].name == 'toy'
+
+
+def test_what_a_killed_process_left_behind_is_removed(tmp_path):
+    Toy(str(tmp_path))
+    processed = tmp_path / 'processed'
+    names = ['data.pt.0f.tmp', 'other.pt.1f.tmp', 'mine.tmp']
+    for name in names:
+        (processed / name).write_bytes(b'half')
+    Toy(str(tmp_path), force_reload=True)
+    # They might be of a process that still runs.
+    assert sorted(os.listdir(processed)) == sorted(['data.pt', *names])
+    for name in names:
+        os.utime(processed / name, (0, 0))
+    Toy(str(tmp_path), force_reload=True)
+    assert sorted(os.listdir(processed)) == ['data.pt', 'mine.tmp']
 
 
 def test_save_refuses_more_than_one_graph(tmp_path):

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from limits import LimitedMemory
 
 from pyg_diffrec.data import USER_ITEM
 from pyg_diffrec.datasets import MultiModalDataset
@@ -125,6 +127,21 @@ def test_entries_count_whatever_their_format_and_value(tmp_path):
     assert pairs.tolist() == [[0, 0, 1, 2], [0, 1, 1, 3]]
 
 
+def test_repeated_entries_count_once_as_their_sum(tmp_path):
+    # What SciPy, and so the authors' code, sees: (0, 0) twice, (1, 1) once, and
+    # nothing at (2, 3), whose entries add up to zero.
+    pairs = [[2, 3], [0, 0], [1, 1], [0, 0], [2, 3]]
+    train = matrix(pairs, value=[1, 1, 1, 1, -1])
+    raw = write(tmp_path / 'raw', trnMat=train, tstMat=matrix([[2, 1]] * 3))
+    data = load(tmp_path, raw)[0]
+    check_dataset(data)
+    store = data[USER_ITEM]
+    assert store.edge_index.tolist() == [[0, 1, 2, 0, 2], [0, 1, 2, 2, 1]]
+    assert store.train_mask.tolist() == [True, True, False, False, False]
+    seen = (train.tocsr() != 0).tocoo()
+    assert sorted(zip(seen.row, seen.col, strict=True)) == [(0, 0), (1, 1)]
+
+
 def test_features_of_any_float_format_become_float32(tmp_path):
     formats = [AUDIO.astype('>f8'), np.asfortranarray(AUDIO), AUDIO.astype(np.float16)]
     for i, audio in enumerate(formats):
@@ -196,6 +213,11 @@ def test_truncated_features_and_archives_of_arrays_are_refused(tmp_path, raw):
         ),
         ('tstMat', b'cos\nsystem\n(S"exit 1"\ntR.', "asks for 'os.system'"),
         ('trnMat', b'nonsense', 'is damaged'),
+        (
+            'trnMat',
+            matrix([[2, 2]], (2**61, 4)),
+            r'shape \[3, 4\], which .*got \[2305843009213693952, 4\]',
+        ),
     ],
 )
 def test_bad_matrices_are_named(tmp_path, name, content, got):
@@ -204,9 +226,41 @@ def test_bad_matrices_are_named(tmp_path, name, content, got):
         load(tmp_path, raw)
 
 
+@pytest.mark.parametrize('users', [10**5, 10**9, 10**12])
+def test_users_are_compared_with_what_is_there(tmp_path, users):
+    shape = (users, 4)
+    raw = write(
+        tmp_path / 'raw',
+        trnMat=matrix([[0, 0]], shape),
+        valMat=matrix([[1, 1]], shape),
+        tstMat=matrix([[2, 2]], shape),
+    )
+    match = rf"trnMat.pkl': the number of users is {users}, while all .* have 3 entries"
+    with LimitedMemory(), pytest.raises(ValueError, match=match):
+        load(tmp_path, raw)
+
+
+def test_items_without_interactions_need_features_alone(tmp_path):
+    shape, image = (3, 5000), np.ones((5000, 2), dtype=np.float32)
+    raw = write(
+        tmp_path / 'raw',
+        trnMat=matrix([[0, 0]], shape),
+        valMat=matrix([[1, 1]], shape),
+        tstMat=matrix([[2, 2]], shape),
+        image_feat=image,
+        audio_feat=image,
+    )
+    assert load(tmp_path, raw)[0]['item'].num_nodes == 5000
+    os.remove(f'{raw}/audio_feat.npy')
+    put(raw, 'image_feat.npy', image[:4])
+    with pytest.raises(ValueError, match=r"image_feat.npy'.* \[5000, F\].*shape \[4,"):
+        load(tmp_path, raw)
+
+
 def test_interactions_in_two_splits_are_named(tmp_path):
     raw = write(tmp_path / 'raw', tstMat=matrix([[1, 1]]))
-    with pytest.raises(ValueError, match='1 duplicates.* user 1, item 1 at position 6'):
+    match = r"'tstMat.pkl', .* in '.*raw' .*1 duplicates.* user 1, item 1 at position 6"
+    with pytest.raises(ValueError, match=match):
         load(tmp_path, raw)
 
 
@@ -272,7 +326,32 @@ def server(tmp_path, monkeypatch):
         return shutil.copy(folder / name, target)
 
     monkeypatch.setattr(raw_module, 'download_url', download_url)
+    monkeypatch.setattr(MultiModalDataset, 'checksums', {})
     return folder, asked
+
+
+def test_downloads_are_of_a_known_revision_and_sum(tmp_path, server, monkeypatch):
+    folder, asked = server
+    download_url, urls = raw_module.download_url, []
+    monkeypatch.setattr(
+        raw_module,
+        'download_url',
+        lambda url, target: urls.append(url) or download_url(url, target),
+    )
+    sums = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (*MATRICES, 'image_feat.npy')
+    }
+    monkeypatch.setattr(MultiModalDataset, 'checksums', {'tiktok': sums})
+    MultiModalDataset(str(tmp_path / 'root'), 'tiktok')
+    for name in asked:
+        revision = MultiModalDataset.revision if name in sums else 'HEAD'
+        assert f'{MultiModalDataset.url}/{revision}/Datasets/tiktok/{name}' in urls
+    shutil.rmtree(tmp_path / 'root')
+    sums['valMat.pkl'] = '0' * 64
+    with pytest.raises(RuntimeError, match=r"'valMat.pkl' as downloaded .*not 000"):
+        MultiModalDataset(str(tmp_path / 'root'), 'tiktok')
+    assert os.listdir(tmp_path / 'root' / 'tiktok') == []
 
 
 def test_download_fetches_all_that_is_published(tmp_path, server):
@@ -358,6 +437,9 @@ def test_real_files_of_tiktok(tmp_path):
     assert 6710 - item[0].unique().numel() == 465
     cold = [int(torch.isin(x, item[0], invert=True).sum()) for x in item[1:]]
     assert cold == [223, 449]
+    for name, expected in MultiModalDataset.checksums['tiktok'].items():
+        with open(f'{raw}/{name}', 'rb') as file:
+            assert hashlib.sha256(file.read()).hexdigest() == expected
     for modality in ('image', 'audio'):
         x = data['item'][f'x_{modality}']
         expected = np.load(f'{raw}/{modality}_feat.npy', allow_pickle=False)

@@ -3,11 +3,13 @@ import io
 import os
 import pickle
 import random
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 import scipy.sparse
+from limits import LimitedMemory
 
 from pyg_diffrec.datasets._pickled_arrays import load_arrays, load_zipped_arrays
 
@@ -232,6 +234,93 @@ def test_claims_of_more_than_there_is_reserve_no_memory(content, got):
     assert after - before < 2**18  # A quarter of a gigabyte, in kilobytes.
 
 
+def test_what_is_named_often_is_built_once():
+    array = np.arange(2**18)
+    value = scipy.sparse.coo_matrix(np.ones((30, 1000)))
+    content = pickle.dumps([array] * 1200 + [value] * 1200, 4)
+    with LimitedMemory():
+        loaded = loads(content)
+    assert len({id(x) for x in loaded}) == 2
+    assert loaded[0].tolist() == array.tolist()
+    assert loaded[-1].nnz == 30_000
+
+
+@pytest.mark.parametrize('kind', ['array', 'coo', 'csr'])
+def test_bytes_that_many_share_are_not_built_for_each(kind):
+    data, index = np.ones(2**16), np.zeros(2**16, INT)
+    if kind == 'array':
+
+        class Shared(pickle.Pickler):
+            def reducer_override(self, value):
+                if not isinstance(value, np.ndarray):
+                    return NotImplemented
+                args = raw, data.dtype, data.shape, 'C'
+                return data.__reduce_ex__(5)[0], args
+
+        raw, file = data.tobytes(), io.BytesIO()
+        Shared(file, 4).dump([data + i for i in range(300)])
+        content = file.getvalue()
+    else:
+        form = getattr(scipy.sparse, f'{kind}_matrix')
+        value = [form((4, 4)) for _ in range(300)]
+        file = io.BytesIO()
+        state = {'row': index, 'col': index, 'data': data, 'indices': index}
+        state['indptr'] = np.array([0, *[2**16] * 4], INT)
+        pickler = Pickler(file, 4, **state)
+        for matrix in value:
+            vars(matrix).pop('coords', None)
+        pickler.dump(value)
+        content = file.getvalue()
+    assert len(content) < 2**21
+    with LimitedMemory(), pytest.raises(ValueError, match=r'same bytes over and over'):
+        loads(content)
+
+
+def test_matrices_may_share_what_they_need():
+    index, shape = np.arange(500, dtype=INT), (500, 500)
+    value = {}
+    for form in ('coo', 'csr', 'csc'):
+        for i in range(3):
+            matrix = scipy.sparse.coo_matrix(
+                (np.ones(500, bool), (index, index)), shape
+            )
+            value[f'{form}{i}'] = matrix.asformat(form)
+    assert len(loads(pickle.dumps(value, 4))) == 9
+
+
+def nested(depth, kind):
+    """Operations for a list, or tuple, of two lists of two lists, and so on."""
+    level = {'tuple': b'h%ch%c\x86', 'list': b'(h%ch%cl'}[kind]
+    out = b')\x940'
+    for i in range(depth):
+        out += level.replace(b'%c', bytes([i])) + b'\x940'
+    return out + b'h' + bytes([depth])
+
+
+@pytest.mark.parametrize(
+    ('content', 'got'),
+    [
+        # As the key of a dictionary, and where a shape or a type is expected.
+        (b'\x80\x04}' + nested(60, 'tuple') + b'Ns.', 'same tuples over and over'),
+        (b'\x80\x04}' + b')' + b'2\x86' * 60 + b'Ns.', 'same tuples over and over'),
+        (b'\x80\x04' + nested(60, 'list') + b'.', "it holds a '<class 'list'>'"),
+        (
+            b'\x80\x04cnumpy._core.numeric\n_frombuffer\n('
+            b'C\x04abcdcnumpy\ndtype\nX\x02\x00\x00\x00i4\x85R(K\x03X\x01\x00\x00\x00<'
+            b'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
+            + nested(60, 'list')
+            + b'X\x01\x00\x00\x00CtR.',
+            r'an array has shape \[\[\[.*\.\.\.',
+        ),
+        (b'\x80\x04' + b'N0' * 600_000 + b'N.', 'more than 1000000 operations'),
+        (b'\x80\x04\x8a\xff' + b'\x7f' * 255 + b'.', 'a number of 2039 bits'),
+    ],
+)
+def test_pickles_that_would_take_for_ever_are_refused(content, got):
+    with pytest.raises(ValueError, match=f"'a.pkl' is damaged.*{got}"):
+        loads(content)
+
+
 # Archives ############################################################################
 
 
@@ -300,3 +389,54 @@ def test_archives_with_a_password_are_named(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r'is damaged, .* encrypted'):
         load_zipped_arrays(str(path))
+
+
+@pytest.mark.parametrize(
+    ('method', 'got'),
+    [
+        (zipfile.ZIP_DEFLATED, r'of 3000000 bytes in an archive of \d+, where at most'),
+        (zipfile.ZIP_BZIP2, r"compressed by 'bzip2': pack it again with 'deflate'"),
+        (zipfile.ZIP_LZMA, r"compressed by 'lzma': pack it again with 'deflate'"),
+    ],
+)
+def test_archives_of_zeros_are_not_unpacked(tmp_path, method, got):
+    path = tmp_path / 'a.zip'
+    with zipfile.ZipFile(path, 'w', method) as archive:
+        archive.writestr('a.pkl', bytes(3_000_000))
+    with pytest.raises(ValueError, match=f"a.zip' holds 'a.pkl' {got}"):
+        load_zipped_arrays(str(path))
+
+
+def test_archives_whose_sizes_lie_are_not_unpacked(tmp_path):
+    path = tmp_path / 'a.zip'
+    zipped(path, [('a.pkl', bytes(2**28))])
+    content = path.read_bytes()
+    for claim in (900, 2**32 - 2):
+        # In the list of entries, which is what counts.
+        place = content.index(b'PK\x01\x02') + 24
+        path.write_bytes(
+            content[:place] + struct.pack('<I', claim) + content[place + 4 :]
+        )
+        match = "a.zip' is damaged|a.zip' holds 'a.pkl' of 4294967294 bytes"
+        with LimitedMemory(2**27), pytest.raises(ValueError, match=match):
+            load_zipped_arrays(str(path))
+
+
+@pytest.mark.parametrize(
+    'method', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2]
+)
+def test_every_damage_of_an_archive_names_it(tmp_path, method):
+    path = tmp_path / 'a.zip'
+    with zipfile.ZipFile(path, 'w', method) as archive:
+        archive.writestr('a.pkl', PICKLE)
+    content, messages = path.read_bytes(), []
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x91
+        path.write_bytes(damaged)
+        try:
+            assert load_zipped_arrays(str(path))['a'].tolist() == [0, 1, 2]
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > len(content) / 2
+    assert all(message.startswith(f"'{path}") for message in messages)

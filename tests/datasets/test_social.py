@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from limits import LimitedMemory
 
 from pyg_diffrec.data import USER_ITEM
 from pyg_diffrec.data.schema import USER_USER, validate
@@ -87,6 +89,23 @@ def test_entries_count_whatever_their_format_and_value(tmp_path):
     assert data[USER_USER].edge_index.tolist() == [[0, 1, 2], [1, 0, 0]]
 
 
+def test_repeated_entries_count_once_as_their_sum(tmp_path):
+    # Repeated indices of a row pointer format stay repeated in its pickle.
+    train = scipy.sparse.csr_matrix(
+        (np.array([1, 1, 1, -1]), np.array([3, 3, 1, 1]), np.array([0, 2, 4, 4])),
+        shape=(3, 4),
+    )
+    trust = matrix([[1, 2], [0, 1], [1, 2], [0, 1], [2, 0]], (3, 3), [1, 1, 1, -1, 1])
+    raw = write(
+        tmp_path / 'raw',
+        arrays(train=train, trust=trust, test=matrix([[1, 0], [1, 0]], (3, 4))),
+    )
+    data = load(tmp_path, raw)[0]
+    check_dataset(data)
+    assert data[USER_ITEM].edge_index.tolist() == [[0, 0, 2, 1], [3, 2, 2, 0]]
+    assert data[USER_USER].edge_index.tolist() == [[1, 2], [2, 0]]
+
+
 def test_processed_file_belongs_to_the_raw_file(tmp_path, raw):
     expected = load(tmp_path, raw)[0]
     changed = arrays(trust=matrix([[1, 2]], (3, 3)))
@@ -129,7 +148,8 @@ def test_ties_that_break_the_schema_are_named_and_can_be_cleaned(tmp_path):
 
 def test_interactions_in_two_splits_are_named(tmp_path):
     raw = write(tmp_path / 'raw', arrays(val=matrix([[1, 1]], (3, 4))))
-    with pytest.raises(ValueError, match='1 duplicates.* user 1, item 1 at position 4'):
+    match = r"dataset.pkl.zip'\] in '.*raw' .*1 duplicates.* item 1 at position 4"
+    with pytest.raises(ValueError, match=match):
         load(tmp_path, raw)
     assert os.listdir(tmp_path / 'root' / 'ciao' / 'processed') == []
 
@@ -141,7 +161,12 @@ def test_interactions_in_two_splits_are_named(tmp_path):
         ({'train': 1}, r"dictionary with .*got \['train'\]"),
         (arrays(userCount=0), "'userCount' needs to be a positive whole .*got 0"),
         (arrays(itemCount=4.0), "'itemCount' needs to be a positive whole .*got 4.0"),
+        (arrays(userCount=-(2**80)), 'a number of 81 bits'),
         (arrays(userCount=4), r"'train' needs .*\[4, 4\] \(got shape \[3, 4\]\)"),
+        (
+            arrays(trust=scipy.sparse.coo_matrix(([np.nan], ([1], [2])), (3, 3))),
+            r"'trust' holds nan for user 1 and user 2 \(1 such entries\)",
+        ),
         (arrays(val=3), r"'val' needs to be a sparse matrix .*<class 'int'>"),
         (arrays(test=np.ones((3, 4))), "'test' needs .*ndarray"),
         (
@@ -158,6 +183,24 @@ def test_bad_files_are_named(tmp_path, content, got):
         load(tmp_path, raw)
 
 
+@pytest.mark.parametrize('users', [10**5, 10**7, 10**9, 10**12])
+def test_counts_are_compared_with_what_is_there(tmp_path, users):
+    value = arrays(userCount=users)
+    for key in ('train', 'val', 'test', 'trust'):
+        size = value[key].shape[1] if key != 'trust' else users
+        value[key].resize(users, size)
+    raw = write(tmp_path / 'raw', value)
+    match = rf"dataset.pkl.zip': 'userCount' is {users}, while all .* have 10 entries"
+    with LimitedMemory(), pytest.raises(ValueError, match=match):
+        load(tmp_path, raw)
+    items = arrays(itemCount=users)
+    for key in ('train', 'val', 'test'):
+        items[key].resize(3, users)
+    raw = write(tmp_path / 'other', items)
+    with LimitedMemory(), pytest.raises(ValueError, match="'itemCount' is 10*, while"):
+        load(tmp_path, raw)
+
+
 def test_unknown_name_and_missing_file(tmp_path, raw):
     with pytest.raises(ValueError, match=r"\['ciao', 'epinions', 'yelp'\].*got 'y'"):
         load(tmp_path, raw, 'y')
@@ -168,12 +211,25 @@ def test_unknown_name_and_missing_file(tmp_path, raw):
 
 
 def test_download(tmp_path, raw, monkeypatch):
+    urls = []
+
     def download_url(url, folder):
-        assert url == f'{SocialDataset.url}/ciao/dataset.pkl.zip'
+        urls.append(url.removeprefix(f'{SocialDataset.url}/'))
         return shutil.copy(f'{raw}/dataset.pkl.zip', folder)
 
     monkeypatch.setattr(raw_module, 'download_url', download_url)
+    # The sum of one file is known, and so is a revision that holds it.
+    with pytest.raises(RuntimeError, match=r"zip' as downloaded .* not be7cbc46"):
+        SocialDataset(str(tmp_path / 'root'), 'ciao')
+    assert os.listdir(tmp_path / 'root' / 'ciao') == []
+    content = (tmp_path / 'raw' / 'dataset.pkl.zip').read_bytes()
+    sums = {'ciao': {'dataset.pkl.zip': hashlib.sha256(content).hexdigest()}}
+    monkeypatch.setattr(SocialDataset, 'checksums', sums)
+    left = tmp_path / 'root' / 'ciao' / 'download-killed'
+    (left / 'unpacked').mkdir(parents=True)
+    os.utime(left, (0, 0))
     dataset = SocialDataset(str(tmp_path / 'root'), 'ciao')
+    assert urls == [f'{SocialDataset.revision}/datasets/ciao/dataset.pkl.zip'] * 2
     assert dataset[0][USER_USER].edge_index.size(1) == 3
     home = tmp_path / 'root' / 'ciao'
     assert sorted(os.listdir(home)) == ['processed', 'raw']
@@ -198,6 +254,15 @@ def test_download_that_fails_says_what_to_do_and_leaves_nothing(
     ):
         SocialDataset(root, 'yelp')
 
+    def other(url, folder):
+        assert url == f'{SocialDataset.url}/HEAD/datasets/yelp/dataset.pkl.zip'
+        write(tmp_path / 'other', {'train': 1})
+        return shutil.copy(tmp_path / 'other' / 'dataset.pkl.zip', folder)
+
+    monkeypatch.setattr(raw_module, 'download_url', other)
+    with pytest.raises(RuntimeError, match=f'needs to hold a dictionary.*: {advice}'):
+        SocialDataset(root, 'yelp')
+
     def offline(url, folder):
         raise urllib.error.HTTPError(url, 404, 'Not Found', {}, None)
 
@@ -218,6 +283,9 @@ def test_real_file_of_ciao(tmp_path):
     raw = os.path.join(DATA, 'ciao')
     if not DATA or not os.path.isdir(raw):
         pytest.skip("'PYG_DIFFREC_DATA' holds no 'ciao'")
+    with open(f'{raw}/dataset.pkl.zip', 'rb') as file:
+        found = hashlib.sha256(file.read()).hexdigest()
+    assert SocialDataset.checksums == {'ciao': {'dataset.pkl.zip': found}}
     data = validate(load(tmp_path, raw)[0], undirected_ties=True)
     store = data[USER_ITEM]
     assert (data['user'].num_nodes, data['item'].num_nodes) == (1925, 15053)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from limits import LimitedMemory
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.data import HeteroData
 
@@ -231,21 +232,21 @@ def test_transform_is_applied_on_access():
 @pytest.mark.parametrize(
     ('kwargs', 'match'),
     [
-        ({'num_users': 0}, "'num_users' needs to be positive .* .got '0'"),
+        ({'num_users': 0}, "'num_users' needs to be positive .* .got 0"),
         ({'num_items': -1}, "'num_items' needs to be positive"),
         ({'num_groups': 0}, "'num_groups' needs to be positive"),
         ({'interactions_per_user': 0}, "'interactions_per_user' needs to be positive"),
-        ({'popularity_skew': -1.0}, "'popularity_skew' needs to be non-negative"),
-        ({'sharpness': -1.0}, "'sharpness' needs to be non-negative"),
-        ({'num_social': -1}, "'num_social' needs to be non-negative"),
-        ({'noise_share': 1.5}, r"'noise_share' needs to be in \[0, 1\]"),
-        ({'fake_social_share': -0.5}, r"'fake_social_share' needs to be in \[0, 1\]"),
+        ({'popularity_skew': -1.0}, "'popularity_skew' needs to be finite and non-neg"),
+        ({'sharpness': -1.0}, "'sharpness' needs to be finite and non-negative"),
+        ({'num_social': -1}, "'num_social' needs to be finite and non-neg"),
+        ({'noise_share': 1.5}, r"'noise_share' needs to lie in \[0, 1\]"),
+        ({'fake_social_share': -0.5}, r"'fake_social_share' needs to lie in \[0, 1\]"),
         ({'modalities': {'a': (1,)}}, "'modalities' needs to be of the form"),
         ({'modalities': {'a': (0, 0)}}, "'modalities' needs to be of the form"),
         ({'modalities': {'a': (-1, 2)}}, "'modalities' needs to be of the form"),
         ({'modalities': {'a': (1, 0)}, 'num_groups': 1}, 'need at least two groups'),
         ({'modalities': {'a': (1, 0)}, 'sharpness': 0}, "'sharpness' .* positive for"),
-        ({'val_ratio': 0.8}, "sum below one in 'TemporalSplit'"),
+        ({'val_ratio': 0.8}, "'val_ratio' and 'test_ratio' .* sum below one"),
         ({'num_items': 44}, 'may need 45 different items .*num_items=44.: raise'),
         ({'num_items': 53, 'noise_share': 0.2}, 'may need 54 different items'),
         ({'num_users': 6, 'num_social': 9}, 'Found only .* ties inside of groups: low'),
@@ -258,3 +259,110 @@ def test_transform_is_applied_on_access():
 def test_bad_arguments_are_refused(kwargs, match):
     with pytest.raises(ValueError, match=match):
         SyntheticInteractions(**kwargs)
+
+
+WHOLE = ['num_users', 'num_items', 'num_groups', 'interactions_per_user', 'seed']
+NUMBERS = ['popularity_skew', 'sharpness', 'noise_share', 'num_social']
+NUMBERS += ['fake_social_share', 'val_ratio', 'test_ratio']
+
+
+@pytest.mark.parametrize('value', [True, '5', None, [5], {}, torch.tensor([5, 6])])
+@pytest.mark.parametrize('key', WHOLE + NUMBERS)
+def test_arguments_of_other_types_are_refused(key, value):
+    needed = 'a whole number' if key in WHOLE else 'a number'
+    with pytest.raises(TypeError, match=f"'{key}' needs to be {needed} in 'Synthetic"):
+        SyntheticInteractions(**{key: value})
+
+
+@pytest.mark.parametrize('key', WHOLE)
+def test_fractions_are_no_whole_numbers(key):
+    with pytest.raises(TypeError, match=f"'{key}' needs .* whole .*got 5.5"):
+        SyntheticInteractions(**{key: 5.5})
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('key', NUMBERS)
+def test_numbers_need_to_be_finite(key, value):
+    with pytest.raises(ValueError, match=f"'{key}' needs to .*got {value}"):
+        SyntheticInteractions(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        ({'num_users': 10**9}, r"'num_users' \(1000000000\) times 'num_groups' \(8\)"),
+        ({'num_items': 10**12}, r"'num_items' .* times 'num_groups'"),
+        ({'num_groups': 10**7}, r"times 'num_groups' \(10000000\) needs to be at most"),
+        ({'num_users': 10**6, 'num_social': 1e5}, r"'num_users' .* times 'num_social'"),
+        (
+            {'num_users': 10**7, 'num_groups': 1, 'num_items': 10**5}
+            | {'interactions_per_user': 1000},
+            "'num_users' .* times 'interactions_per_user'",
+        ),
+        (
+            {'modalities': {'a': (1, 1), 'b': (0, 10**9)}},
+            r"'num_items' \(500\) times all columns of 'modalities' \(1000000002\)",
+        ),
+        ({'seed': 2**64}, r"'seed' needs to lie in .*got 18446744073709551616"),
+        ({'seed': -(2**63) - 1}, "'seed' needs to lie in"),
+        ({'num_users': 10**400}, "'num_users' .* needs to be at most"),
+    ],
+)
+def test_absurd_sizes_are_refused_at_once(kwargs, match):
+    with LimitedMemory(), pytest.raises(ValueError, match=match):
+        SyntheticInteractions(**kwargs)
+
+
+@pytest.mark.parametrize(
+    'modalities',
+    [
+        3,
+        ['image'],
+        {'image': 3},
+        {'image': '16'},
+        {'image': (1.5, 2)},
+        {'image': (True, 2)},
+        {'image': (1, 2, 3)},
+        {3: (1, 2)},
+        {'a b': (1, 2)},
+    ],
+)
+def test_modalities_of_another_form_are_refused(modalities):
+    match = r"'modalities' needs to be of the form .*'name': \(informative, noisy\)"
+    with pytest.raises((TypeError, ValueError), match=match):
+        SyntheticInteractions(20, 60, modalities=modalities)
+
+
+def test_transform_needs_to_be_callable():
+    with pytest.raises(TypeError, match="'transform' needs to be callable .*got 3"):
+        SyntheticInteractions(20, 60, transform=3)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        ({'sharpness': 1e6, 'num_groups': 300}, r"groups without .* lower 'sharpness'"),
+        (
+            {'sharpness': 1e-300, 'modalities': {'a': (1, 0)}},
+            r'all items are alike .* informative',
+        ),
+    ],
+)
+def test_extremes_that_leave_nothing_to_draw_are_named(kwargs, match):
+    with pytest.raises(ValueError, match=match):
+        SyntheticInteractions(**{'num_users': 50, 'num_items': 100, **kwargs})
+
+
+@pytest.mark.parametrize('key', ['popularity_skew', 'sharpness'])
+@pytest.mark.parametrize('value', [0, 1e3, 1e300])
+def test_extremes_that_can_be_drawn_are_drawn(key, value):
+    data = SyntheticInteractions(100, 200, 2, **{key: value})[0]
+    assert bool(data['item'].planted.isfinite().all())
+    assert bool(data['user'].planted.isfinite().all())
+
+
+def test_arguments_are_checked_without_a_graph(monkeypatch):
+    monkeypatch.setattr(SyntheticInteractions, '_build', None)
+    SyntheticInteractions.check(num_users=10**6, modalities={'a': [1, 1]})
+    with pytest.raises(ValueError, match="'num_users' needs to be positive"):
+        SyntheticInteractions.check(num_users=0)
