@@ -1,6 +1,6 @@
 r"""Types shared by the whole package."""
 
-from typing import Any, Iterable, Literal, NamedTuple, Optional
+from typing import Any, Callable, Iterable, Literal, NamedTuple, Optional, Union
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -9,6 +9,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyg_diffrec.utils.sparse import SparseRows
 
 OptTensor = Optional[Tensor]
+
+# What PyG resolves to an activation; a class stands for its instance.
+Activation = Union[str, Callable[..., Any], None]
 
 History = Literal['train', 'train+val']
 PredictionType = Literal['x_start', 'noise']

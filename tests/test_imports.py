@@ -15,7 +15,7 @@ ALLOWED = {
     'cli': 'bench diffusion models resolver',
     'data': 'resolver typing utils',
     'datasets': 'data transforms typing utils',
-    'diffusion': 'resolver typing',
+    'diffusion': 'resolver typing utils',
     'evaluation': 'data resolver typing utils',
     'loader': 'typing utils',
     'models': 'data diffusion loader nn resolver typing utils',

@@ -8,10 +8,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.resolver import unknown
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class TemporalWeight:
+class TemporalWeight(Checked):
     r"""An abstract class for maps from interaction rows in time order to weighted
     rows, user by user.
 

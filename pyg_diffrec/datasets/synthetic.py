@@ -1,6 +1,6 @@
 import math
 from collections.abc import Mapping
-from typing import Callable, Optional
+from typing import Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from pyg_diffrec.datasets._ties import sample_ties
 from pyg_diffrec.datasets.base import InteractionDataset
 from pyg_diffrec.transforms._user_split import position_in_row, rounded_share
 from pyg_diffrec.transforms.temporal_split import TemporalSplit
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import RowSampler, sample_distinct
 
-Modalities = Mapping[str, tuple[int, int]]
+Modalities = Mapping[str, Sequence[int]]
 
 
 def _mixture(
@@ -30,7 +31,7 @@ def _power_law(group: Tensor, num_groups: int, skew: float, order: Tensor) -> Te
     return rank.double() ** -skew
 
 
-class SyntheticInteractions(InteractionDataset):
+class SyntheticInteractions(Checked, InteractionDataset):
     r"""Interactions drawn from a known distribution, so that the best possible
     ranking is known. Nothing is downloaded, and no file is written.
 

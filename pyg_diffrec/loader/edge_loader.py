@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from pyg_diffrec.loader.negative_sampling import NegativeMethod, NegativeSampler
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -57,7 +58,7 @@ class _Batches(Sampler):
         return len(self.starts)
 
 
-class EdgeLoader(DataLoader):
+class EdgeLoader(Checked, DataLoader):
     r"""Loads batches of interactions with one negative item each, drawn anew
     whenever a batch is loaded.
 

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 
 NegativeMethod = Literal['uniform', 'popularity']
 
 
-class NegativeSampler:
+class NegativeSampler(Checked):
     r"""Draws items that a user has not interacted with.
 
     .. math::

@@ -14,6 +14,7 @@ from pyg_diffrec.data import (
 )
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.typing import Phase
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -32,7 +33,7 @@ class Recommendation(NamedTuple):
     score: Tensor
 
 
-class Recommender(torch.nn.Module):
+class Recommender(Checked, torch.nn.Module):
     r"""An abstract class for models that score all items for a user.
 
     What training and evaluation ask of a model: :meth:`from_data`, :meth:`phases`,

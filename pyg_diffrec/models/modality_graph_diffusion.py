@@ -8,6 +8,7 @@ from pyg_diffrec.diffusion.gaussian import GaussianDiffusion
 from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
@@ -49,7 +50,7 @@ class _DroppedRows(AffineRows):
         return sum(part.matmul(weight) * scale for part, scale in self.parts)
 
 
-class ModalityGraphDiffusion(torch.nn.Module):
+class ModalityGraphDiffusion(Checked, torch.nn.Module):
     r"""The diffusion over interaction rows that generates a graph per modality, from
     the `"DiffMM: Multi-Modal Diffusion Model for Recommendation"
     <https://arxiv.org/abs/2406.11781>`_ paper.

@@ -4,6 +4,8 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.arguments import Checked
+
 
 class _Gram(torch.autograd.Function):
     r"""The product :math:`\mathbf{W}^{\top} \mathbf{W}`, whose gradient is one product
@@ -20,7 +22,7 @@ class _Gram(torch.autograd.Function):
         return weight @ (grad + grad.t())
 
 
-class LinearReadout(torch.nn.Module):
+class LinearReadout(Checked, torch.nn.Module):
     r"""The linear layer from a hidden state to all items, with the products that
     let a chain of denoising steps skip the items.
 

@@ -5,6 +5,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.interactions import USER_ITEM
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_positive
 
 
@@ -37,7 +38,7 @@ def _select_edges(
 
 
 @functional_transform('interaction_k_core')
-class KCore(BaseTransform):
+class KCore(Checked, BaseTransform):
     r"""Keeps the largest set of users and items in which every user has at least
     :obj:`k_user` and every item at least :obj:`k_item` interactions (functional
     name: :obj:`interaction_k_core`).

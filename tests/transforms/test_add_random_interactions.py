@@ -51,7 +51,7 @@ def test_earlier_marks_stay():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="'share' needs to be non-negative"):
+    with pytest.raises(ValueError, match="'share' must not be negative"):
         AddRandomInteractions(-0.1)
     data = given_data([[0, 1, 2]], [[3]], [[4]], 6)
     with pytest.raises(ValueError, match='User 0 has 5 of 6 items and cannot get 2'):

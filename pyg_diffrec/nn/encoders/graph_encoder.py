@@ -5,11 +5,12 @@ from torch import Tensor
 
 from pyg_diffrec.nn.conv.rec_diff_conv import RecDiffConv
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.propagation import BipartiteAdj
 
 
-class GraphEncoder(torch.nn.Module):
+class GraphEncoder(Checked, torch.nn.Module):
     r"""An abstract class for encoders whose embeddings are the input plus what each
     layer makes of it, as in the `"RecDiff: Diffusion Model for Social
     Recommendation" <https://arxiv.org/abs/2406.01629>`_ paper.
