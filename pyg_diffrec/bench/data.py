@@ -1,6 +1,5 @@
 r"""Datasets by name, as suites and the command line know them."""
 
-import inspect
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,6 +13,7 @@ from pyg_diffrec.datasets.synthetic import SyntheticInteractions
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.transforms.add_random_interactions import AddRandomInteractions
 from pyg_diffrec.transforms.rewire_social_edges import RewireSocialEdges
+from pyg_diffrec.utils.arguments import check_argument, constructor_hints
 
 _SYNTHETIC = 'synthetic'
 # The share of random interactions that is added to training, for every dataset.
@@ -24,36 +24,52 @@ _TRANSFORMS = (_RANDOM, _REWIRED, _REWIRED_SEED)
 
 _FROM_FILES = (DiffRecDataset, SocialDataset, MultiModalDataset)
 
+# Arguments that are no matter of a suite.
+_NOT_IN_SUITES = {'force_reload', 'name', 'raw_dir', 'root'}
+_NOT_IN_SUITES |= {'pre_transform', 'transform'}
+
 
 def dataset_names() -> list[str]:
     r"""The names of all datasets."""
     return [_SYNTHETIC, *(name for cls in _FROM_FILES for name in cls.names)]
 
 
-def _arguments(name: str) -> list[str]:
+def dataset_arguments(name: str) -> dict[str, Any]:
+    r"""The arguments that a dataset takes in a suite, with their annotations."""
+    cls = _class(name)
+    hints = constructor_hints(cls)
+    found = {key: hints[key] for key in hints if key not in _NOT_IN_SUITES}
+    found[_RANDOM] = float
+    if cls in (SyntheticInteractions, SocialDataset):
+        found |= {_REWIRED: float, _REWIRED_SEED: int}
+    return found
+
+
+def _class(name: str) -> Any:
     if name == _SYNTHETIC:
-        signature = inspect.signature(SyntheticInteractions.__init__)
-        keys = [key for key in signature.parameters if key not in ('self', 'transform')]
-        return [*keys, *_TRANSFORMS]
-    if name in SocialDataset.names:
-        return list(_TRANSFORMS)
-    if name in MultiModalDataset.names:
-        return ['modalities', _RANDOM]
-    return ['roles', _RANDOM]
+        return SyntheticInteractions
+    return next(cls for cls in _FROM_FILES if name in cls.names)
 
 
 def check_dataset(spec: dict[str, Any]) -> None:
-    r"""Refuses a dataset or an argument that does not exist.
+    r"""Refuses a dataset or an argument that does not exist, or cannot be what it is.
 
     Raises:
-        ValueError: With the choices and the nearest match.
+        ValueError: With the choices and the nearest match, or with what is needed.
     """
     name = spec['name']
     if name not in dataset_names():
-        raise ValueError(unknown('dataset', name, dataset_names()))
-    for key in spec:
-        if key != 'name' and key not in _arguments(name):
-            raise ValueError(unknown(f"key of dataset '{name}'", key, _arguments(name)))
+        raise ValueError(unknown('dataset', str(name), dataset_names()))
+    hints = dataset_arguments(name)
+    for key, value in spec.items():
+        if key == 'name':
+            continue
+        if key not in hints:
+            raise ValueError(unknown(f"key of dataset '{name}'", key, hints))
+        try:
+            check_argument(key, value, hints[key], f"dataset '{name}'")
+        except TypeError as error:  # In a file, a wrong type is a wrong value.
+            raise ValueError(str(error)) from error
     if _REWIRED_SEED in spec and _REWIRED not in spec:
         raise ValueError(
             f"'{_REWIRED_SEED}' of dataset '{name}' says nothing without '{_REWIRED}': "
@@ -99,8 +115,7 @@ def build_dataset(
                 f"'{data_root}' has no folder '{name}': put the raw files "
                 f'there, or leave out --data-root to download them'
             )
-    cls: Any = next(cls for cls in _FROM_FILES if name in cls.names)
-    return cls(
+    return _class(name)(
         str(cache),
         name,
         raw_dir=None if raw_dir is None else str(raw_dir),

@@ -64,15 +64,16 @@ def write_measurement(measured: dict[str, Any], path: Optional[Path] = None) -> 
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix('.part')
-        part.write_text(text + '\n')
+        part.write_text(text + '\n', encoding='utf-8')
         os.replace(part, path)
 
 
 def _git(root: Path, *args: str) -> str:
     command = ['git', '-C', str(root), *args]
-    return subprocess.run(
-        command, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    out = subprocess.run(
+        command, check=True, capture_output=True, encoding='utf-8', errors='replace'
+    )
+    return out.stdout.strip()
 
 
 class PeakMemory:
@@ -93,7 +94,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             return self
         try:  # Resets the high-water mark of the process, on Linux.
-            Path('/proc/self/clear_refs').write_text('5')
+            Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
             self.source = 'VmHWM'
         except OSError:
             self.source = 'maximum since the process started'
@@ -104,7 +105,7 @@ class PeakMemory:
             self.bytes = torch.cuda.max_memory_allocated()
             self.source = 'torch.cuda.max_memory_allocated'
         elif self.source == 'VmHWM':
-            status = Path('/proc/self/status').read_text()
+            status = Path('/proc/self/status').read_text(encoding='utf-8')
             self.bytes = int(status.split('VmHWM:')[1].split()[0]) * 1024
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

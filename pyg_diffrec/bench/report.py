@@ -388,7 +388,7 @@ def write_report(suite: Suite, records: Records, out: Path) -> str:
     images = plots(suite, records, out)
     page = markdown + ''.join(f'\n![{path.stem}]({path.name})\n' for path in images)
     temporary = out / '.results.md'
-    temporary.write_text(page)
+    temporary.write_text(page, encoding='utf-8')
     temporary.replace(out / 'results.md')
     for path in [out / 'results.md', *images]:
         click.echo(f'wrote {path}')

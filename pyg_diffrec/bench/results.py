@@ -29,7 +29,8 @@ class ResultsFile:
         if not self.path.exists():
             return []
         records = []
-        for number, line in enumerate(self.path.read_text().splitlines(), start=1):
+        lines = self.path.read_text(encoding='utf-8').splitlines()
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
@@ -64,7 +65,7 @@ class ResultsFile:
             ValueError: If another bench is running there.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.parent / '.lock', 'w') as file:
+        with open(self.path.parent / '.lock', 'w', encoding='utf-8') as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

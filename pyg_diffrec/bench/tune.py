@@ -251,5 +251,5 @@ def _write_preset(path: Path, args: dict[str, Any], origin: str) -> None:
     # Numbers, strings and lists of them look the same in JSON and TOML.
     lines += [f'{key} = {json.dumps(value)}' for key, value in args.items()]
     temporary = path.with_name(f'.{path.name}')
-    temporary.write_text('\n'.join(lines) + '\n')
+    temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     temporary.replace(path)

@@ -42,7 +42,7 @@ def _unpack(archive: str, folder: str) -> None:
             _command(tool, archive, target),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding='utf-8',
             errors='replace',
         )
         if out.returncode == 0:

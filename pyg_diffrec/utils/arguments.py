@@ -65,7 +65,8 @@ def _names(names: str, bounds: _Bounds) -> dict[str, _Bounds]:
 _BOUNDS = {
     **_names('num_users', _Bounds(0, 2**31 - 1)),
     **_names('batch_size in_channels num_items', _Bounds(1, 2**31 - 1)),
-    **_names('k num_clusters num_factors rebuild_k', _Bounds(1, 2**31 - 1)),
+    **_names('interactions_per_user k num_clusters', _Bounds(1, 2**31 - 1)),
+    **_names('num_factors num_groups rebuild_k', _Bounds(1, 2**31 - 1)),
     **_names('embedding_dim feature_dim time_embedding_dim', _Bounds(1, 2**14)),
     **_names('decoder_channels encoder_channels hidden_channels', _Bounds(1, 2**14)),
     **_names('channels latent_channels mixer_channels pool_size', _Bounds(1, 2**14)),

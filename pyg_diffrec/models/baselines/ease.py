@@ -12,7 +12,7 @@ from pyg_diffrec.utils.sparse import SparseRows
 def _available_memory() -> int:
     r"""Bytes that can be taken without swapping."""
     try:
-        with open('/proc/meminfo') as file:
+        with open('/proc/meminfo', encoding='utf-8') as file:
             for line in file:
                 if line.startswith('MemAvailable:'):
                     return int(line.split()[1]) * 1024
