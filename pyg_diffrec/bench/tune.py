@@ -15,6 +15,7 @@ from pyg_diffrec.bench.data import build_dataset, check_dataset
 from pyg_diffrec.bench.suite import Training
 from pyg_diffrec.evaluation import Protocol, evaluate
 from pyg_diffrec.models import MODELS, VARIANTS, preset
+from pyg_diffrec.models.hyper_parameters import check_hyper_parameters
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.training import NonFiniteLossError, fit_readings
 from pyg_diffrec.utils.toml import read_toml
@@ -43,7 +44,13 @@ def load_space(model: str) -> dict[str, dict[str, Any]]:
             f"'{model}' has no search space; models that have one: "
             f'{", ".join(spaces())}'
         )
-    return read_toml(path)
+    space = read_toml(path)
+    for key, entry in space.items():
+        for value in entry.get('choices', [entry.get('low'), entry.get('high')]):
+            check_hyper_parameters(
+                getattr(models, base), {key: value}, f"the search space of '{model}'"
+            )
+    return space
 
 
 def suggest(trial: Any, space: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Recommender(Checked, torch.nn.Module):
         ValueError: If :obj:`num_items` is not positive.
     """
 
+    #: Hyper-parameters of a base that the model does not take.
+    takes_no: tuple[str, ...] = ()
     #: Whether the model comes out the same whatever the seed.
     deterministic: bool = False
 

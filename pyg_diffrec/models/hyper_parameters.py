@@ -28,8 +28,8 @@ _RESOLVERS: dict[str, Callable[[Any], Any]] = {
 def hyper_parameters(cls: Any) -> dict[str, Any]:
     r"""The hyper-parameters of a model, with their annotations: the arguments of its
     constructor and of its :meth:`from_data`, apart from what the data say."""
-    hints = constructor_hints(cls)
-    return {key: hint for key, hint in hints.items() if key not in _FROM_DATA}
+    others = (*_FROM_DATA, *cls.takes_no)
+    return {k: hint for k, hint in constructor_hints(cls).items() if k not in others}
 
 
 def check_hyper_parameters(cls: Any, args: Mapping[str, Any], where: str) -> None:

@@ -29,6 +29,7 @@ from typing import (
 F = TypeVar('F', bound=Callable[..., Any])
 
 _INT64 = 2**63
+_FLOAT32 = 3e38  # Networks compute with no more.
 _SHOWN = reprlib.Repr()
 _SHOWN.maxother = _SHOWN.maxstring = 80
 
@@ -73,8 +74,9 @@ _BOUNDS = {
     **_names('num_item_layers num_layers num_social_layers', _Bounds(0, 100)),
     **_names('num_noising_steps', _Bounds(0, 10_000)),
     **_names('history_size num_modalities num_timesteps', _Bounds(1, 10_000)),
-    **_names('anneal_batches embedding_epochs', _Bounds(0, 10**6)),
-    **_names('elbo_epochs kl_batches', _Bounds(1)),
+    **_names('embedding_epochs', _Bounds(0, 10_000)),
+    **_names('cluster_seed', _Bounds(0, 2**32 - 1)),  # NumPy takes no others.
+    **_names('anneal_batches elbo_epochs kl_batches', _Bounds(1)),
     **_names('denoiser_lr lr lr_decay temperature', _Bounds(0, open='low')),
     **_names('contrast elbo elbo_floor elbo_weight eps init_std', _Bounds(0)),
     **_names('feature_l2 kl_cap l2 memory_limit modality_weight', _Bounds(0)),
@@ -126,20 +128,24 @@ def checked(function: F) -> F:
             bound = signature.bind(*args, **kwargs).arguments
         except TypeError:
             return function(*args, **kwargs)  # Python says best what is missing.
-        name = function.__name__
+        name, known = function.__name__, hints()
         if name == '__init__':
             name = type(args[0]).__name__
+        elif args and inspect.isclass(args[0]):
+            # Checks what is passed on at once, not after what comes before.
+            name, known = args[0].__name__, constructor_hints(args[0]) | known
         for key, value in bound.items():
             parameter = signature.parameters[key]
-            if key not in hints() or value is parameter.default:
+            if value is parameter.default:
                 continue
-            several = {key: value}
+            several, hint = {key: value}, known.get(key, Any)
             if parameter.kind is parameter.VAR_KEYWORD:
                 several = value
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 several = {f'{key}[{i}]': x for i, x in enumerate(value)}
             for each, x in several.items():
-                check_argument(each, x, hints()[key], f"'{name}'")
+                own = known.get(each, hint) if several is value else hint
+                check_argument(each, x, own, f"'{name}'")
         try:
             return function(*args, **kwargs)
         except RuntimeError as error:
@@ -154,13 +160,19 @@ def checked(function: F) -> F:
 
 
 class Checked:
-    r"""A mix-in whose subclasses check the arguments of their constructors against
-    their annotations, see :func:`check_argument`."""
+    r"""A mix-in whose subclasses check the arguments of their constructors, and of
+    :meth:`from_data` if they have one, against their annotations, see
+    :func:`check_argument`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if '__init__' in vars(cls):
             cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+        builder = vars(cls).get('from_data')
+        if isinstance(builder, classmethod):
+            cls.from_data = classmethod(  # type: ignore[attr-defined]
+                checked(builder.__func__)
+            )
 
 
 def argument_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -263,19 +275,14 @@ def _check_number(key: str, value: Any, hint: Any, where: str) -> None:
     bounds, needed = _BOUNDS.get(key), None
     if bounds is not None and not bounds.holds(value):
         needed = bounds.needed(value)
-    elif hint is float and not _is_finite(value):
+    elif hint is float and not abs(value) < math.inf:
         needed = 'needs to be finite'
-    elif hint is int and not -_INT64 <= value < _INT64:
+    elif hint is float and abs(value) > _FLOAT32:
+        needed = f'needs to be within {_FLOAT32:.1e} of zero'
+    elif isinstance(value, Integral) and not -_INT64 <= int(value) < _INT64:
         needed = 'needs to be below 2^63'
     if needed is not None:
         raise ValueError(f"'{key}' {needed} in {where} (got {_SHOWN.repr(value)})")
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # An integer beyond the floats.
-        return False
 
 
 def _describe(hint: Any, plural: bool = False) -> str:

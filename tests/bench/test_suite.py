@@ -1,5 +1,6 @@
 import math
 import re
+import sys
 from datetime import date, datetime
 from pathlib import Path
 
@@ -154,6 +155,7 @@ def test_key_changes_with_all_that_decides_the_numbers():
         ({'models': []}, "'models' is missing in suite 'mine'"),
         ({'models': [{'name': 'Eaze'}]}, "Unknown model in suite 'mine' 'Eaze'"),
         ({'models': [{'name': 'EASE', 'l3': 1.0}]}, "'l3'. Did you mean 'l2'"),
+        ({'models': [{'name': 'SimGCL', 'alpha': [1.0]}]}, "Unknown key .* 'alpha'"),
         ({'models': [{'name': 'EASE', 'grid': {'l3': [1]}}]}, "Did you mean 'l2'"),
         ({'models': [{'name': 'EASE', 'grid': {'l2': 1}}]}, 'a non-empty list'),
         ({'models': [{'name': 'EASE'}] * 2}, "Two models are called 'ease'"),
@@ -260,6 +262,7 @@ def test_files_that_do_not_exist_or_do_not_parse(tmp_path):
         ('MultiVAE', 'latent_channels', 0.5, 'a whole number'),  # Of its base.
         ('LDiffRec', 'num_clusters', '2', 'a whole number'),  # Of `from_data`.
         ('LDiffRec', 'annealing', {'elbo': 1.0}, "an? 'Annealing'"),
+        ('LDiffRec', 'cluster_seed', -1, 'negative'),
         ('TDiffRec', 'temporal_training', [], 'true or false'),
     ],
 )
@@ -297,11 +300,18 @@ def test_presets_of_the_package_hold_what_the_model_takes(model):
         check_hyper_parameters(cls, args, name)
 
 
-@pytest.mark.parametrize('model', spaces())
-def test_spaces_of_the_package_hold_what_the_model_takes(model):
-    for key, entry in load_space(model).items():
-        for value in entry.get('choices', [entry.get('low'), entry.get('high')]):
-            check_hyper_parameters(getattr(models, model), {key: value}, model)
+def test_spaces_hold_what_the_model_takes(tmp_path, monkeypatch):
+    assert all(load_space(model) for model in spaces())
+    module = sys.modules['pyg_diffrec.bench.tune']
+    monkeypatch.setattr(module, '_FOLDER', tmp_path)
+    for content, message in (
+        ('l2 = { low = 1.0, high = inf }', "'l2' needs to be finite"),
+        ('l2 = { choices = [1.0, "a"] }', "'l2' needs to be a number"),
+        ('l3 = { choices = [1.0] }', "'l3'. Did you mean 'l2'"),
+    ):
+        (tmp_path / 'EASE.toml').write_text(content, encoding='utf-8')
+        with pytest.raises(ValueError, match=message):
+            load_space('EASE')
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ from pyg_diffrec.diffusion import GaussianDiffusion, ImportanceTimestepSampler
 from pyg_diffrec.models import DiffRec, LightGCN, MultiVAE
 from pyg_diffrec.models.l_diffrec import Annealing
 from pyg_diffrec.nn import AffineRows, LightGCNEncoder, MLPDenoiser, SocialEncoder
+from pyg_diffrec.training import fit
 from pyg_diffrec.utils.arguments import (
     Checked,
     check_argument,
     checked,
     constructor_hints,
 )
+from pyg_diffrec.utils.sparse import SparseRows
 
 WHERE = "'Model'"
 HUGE = 10**400  # An integer beyond the floats.
@@ -54,7 +56,7 @@ def test_types_are_those_of_the_annotation(hint, good, bad, words):
             check_argument('x', value, hint, WHERE)
 
 
-@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf, HUGE])
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
 def test_numbers_are_finite_wherever_they_stand(value):
     for hint, given in (
         (float, value),
@@ -77,6 +79,10 @@ def test_numbers_are_finite_wherever_they_stand(value):
         ('num_layers', int, 10**9, 'needs to be at most 100'),
         ('num_timesteps', int, 0, 'needs to be positive'),
         ('hidden_channels', Sequence[int], [5, 10**9], 'needs to be at most 16384'),
+        ('alpha', float, HUGE, 'needs to be within 3.0e.38 of zero'),
+        ('alpha', float, -1e300, 'needs to be within 3.0e.38 of zero'),
+        ('alpha', float, 2**63, r'needs to be below 2\^63'),
+        ('cluster_seed', int, -1, 'must not be negative'),
         ('noise_seed', int, HUGE, r'needs to be below 2\^63'),
         ('anchor', Literal['a', 'b'], 'c', r"needs to be one of \['a', 'b'\]"),
     ],
@@ -133,6 +139,38 @@ def test_wrong_arguments_are_named_with_their_class(cls, kwargs, key):
     with pytest.raises((TypeError, ValueError), match=f"'{key}'.* in '") as caught:
         cls(5, **kwargs)
     assert 'unexpected keyword' not in str(caught.value)
+
+
+def test_what_builds_from_data_checks_before_it_begins(monkeypatch):
+    graph = SyntheticInteractions(30, 20, num_groups=2, interactions_per_user=6)[0]
+    from pyg_diffrec.models import l_diffrec
+
+    monkeypatch.setattr(l_diffrec, '_light_gcn_embedding', None)  # Would be called.
+    for kwargs, message in (
+        ({'lr': 'abc'}, "'lr' needs to be a number in 'LDiffRec'"),
+        ({'num_clusters': '2'}, "'num_clusters' needs to be a whole number"),
+        ({'cluster_seed': -1}, "'cluster_seed' must not be negative in 'LDiffRec'"),
+        ({'embedding_epochs': 10**9}, "'embedding_epochs' needs to be at most 10000"),
+        ({'item_embedding': [1.0]}, "'item_embedding' needs to be a 'Tensor'"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            models.LDiffRec.from_data(graph, **kwargs)
+    with pytest.raises(TypeError, match="'modalities' needs to be .* in 'BM3'"):
+        models.BM3.from_data(graph, modalities=3)
+
+
+def test_values_that_leave_no_solution_are_named():
+    graph = SyntheticInteractions(30, 20, num_groups=2, interactions_per_user=6)[0]
+    same = SparseRows.from_coo(
+        torch.zeros(2).long(), torch.tensor([0, 1]), num_rows=1, num_cols=2
+    )
+    with pytest.raises(ValueError, match="'l2' is too small .* in 'EASE'"):
+        models.EASE(2, l2=1e-320).fit_history(same)
+    model = models.IALS.from_data(graph, l2=1e-320)
+    with pytest.raises(ValueError, match="'l2' or 'alpha0' is too small .* 'IALS'"):
+        fit(model, epochs=1, progress=False)
+    with pytest.raises(ValueError, match="'encoder_channels' needs at least one"):
+        models.LDiffRec.from_data(graph, num_clusters=1, encoder_channels=[])
 
 
 def test_schedules_check_what_is_passed_through():

@@ -61,6 +61,8 @@ class SimGCL(LightGCN):
         they differ by constants.
     """
 
+    takes_no = ('alpha', 'edge_dropout')
+
     def __init__(
         self,
         num_items: int,
@@ -73,7 +75,7 @@ class SimGCL(LightGCN):
         batch_size: int = 16384,
         **kwargs: Any,
     ) -> None:
-        for key in ('alpha', 'edge_dropout'):
+        for key in self.takes_no:
             if key in kwargs:
                 raise TypeError(
                     f"'{self.__class__.__name__}' takes no '{key}': it averages its "

@@ -106,6 +106,11 @@ class ClusteredVAE(Checked, torch.nn.Module):
         act: Activation = 'tanh',
     ) -> None:
         super().__init__()
+        if len(encoder_channels) == 0:
+            raise ValueError(
+                f"'encoder_channels' needs at least one width in "
+                f"'{self.__class__.__name__}', the last that of the latent space"
+            )
         sizes = torch.bincount(cluster).tolist()
         if min(sizes) == 0:
             raise ValueError(
