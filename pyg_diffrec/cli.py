@@ -1,5 +1,6 @@
 r"""The command line. PyTorch is imported only when a command runs."""
 
+import errno
 import io
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ class _Group(click.Group):
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         except OSError as error:
+            if error.errno == errno.EPIPE:  # Nobody reads on, which is no mistake.
+                raise
             raise click.UsageError(_describe(error)) from error
 
 
@@ -162,7 +165,8 @@ def _check_device(device: str) -> None:
     import torch
 
     kind, colon, number = device.partition(':')
-    if kind not in ('cpu', 'cuda', 'mps') or (colon and not number.isdecimal()):
+    numbered = kind == 'cuda' and number.isdecimal()
+    if kind not in ('cpu', 'cuda', 'mps') or (colon and not numbered):
         raise ValueError(
             f"'--device' needs to be one of cpu, cuda, cuda:N, mps (got '{device}')"
         )
@@ -176,10 +180,10 @@ def _check_device(device: str) -> None:
             f"'--device {device}' needs a Mac whose GPU this PyTorch can use; use "
             f"'--device cpu'"
         )
-    count = torch.cuda.device_count() if kind == 'cuda' else 1
-    if number and int(number) >= count:
+    if number and int(number) >= torch.cuda.device_count():
         raise ValueError(
-            f"'--device {device}' does not exist: the last one is '{kind}:{count - 1}'"
+            f"'--device {device}' does not exist: the last one is "
+            f"'cuda:{torch.cuda.device_count() - 1}'"
         )
 
 
@@ -206,7 +210,7 @@ def _check_device(device: str) -> None:
     'be given several times.',
 )
 @click.option('--metric', default='Recall@20', show_default=True)
-@click.option('--seed', type=int, default=1, show_default=True)
+@click.option('--seed', type=click.IntRange(0, 2**32 - 1), default=1, show_default=True)
 @click.option(
     '--data-root',
     type=click.Path(exists=True, file_okay=False, path_type=Path),

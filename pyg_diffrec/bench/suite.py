@@ -228,8 +228,12 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
     metrics = table.get('metrics', ['Recall@20', 'NDCG@20'])
     metric = table.get('metric', 'Recall@20')
     shown = table.get('table', metrics)
-    for value in [metric, *metrics]:
-        parse_metric(value)
+    for key, names in (('metric', [metric]), ('metrics', metrics)):
+        for value in names:
+            try:
+                parse_metric(value)
+            except ValueError as error:
+                raise ValueError(f"'{key}' of {where}: {error}") from error
     for value in [metric, *shown]:
         if value not in metrics:
             raise ValueError(

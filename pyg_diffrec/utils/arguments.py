@@ -131,7 +131,7 @@ def checked(function: F) -> F:
         name, known = function.__name__, hints()
         if name == '__init__':
             name = type(args[0]).__name__
-        elif args and inspect.isclass(args[0]):
+        elif name == 'from_data':
             # Checks what is passed on at once, not after what comes before.
             name, known = args[0].__name__, constructor_hints(args[0]) | known
         for key, value in bound.items():
