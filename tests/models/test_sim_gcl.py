@@ -135,7 +135,7 @@ def test_learns_the_planted_groups():
 
 def test_bad_arguments_are_refused():
     for options, message in (
-        ({'num_layers': 0}, "'num_layers' and 'temperature' need"),
+        ({'num_layers': 0}, "'num_layers' needs to be positive in 'SimGCL'"),
         ({'eps': -1.0}, "'eps' must not be negative in 'SimGCL'"),
         ({'temperature': 0.0}, "'temperature' needs to be positive in 'SimGCL'"),
     ):

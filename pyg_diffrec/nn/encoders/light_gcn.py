@@ -58,16 +58,6 @@ class LightGCNEncoder(Checked, torch.nn.Module):
     ) -> None:
         super().__init__()
         name = self.__class__.__name__
-        for key, value, least in (
-            ('num_users', num_users, 0),
-            ('num_items', num_items, 1),
-            ('embedding_dim', embedding_dim, 1),
-            ('num_layers', num_layers, 0),
-        ):
-            if value < least:
-                raise ValueError(
-                    f"'{key}' needs to be at least {least} in '{name}' (got {value})"
-                )
         if alpha is None:
             alpha = [1.0 / (num_layers + 1)] * (num_layers + 1)
         if len(alpha) != num_layers + 1:
