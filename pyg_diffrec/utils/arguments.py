@@ -64,16 +64,18 @@ def _names(names: str, bounds: _Bounds) -> dict[str, _Bounds]:
 # upper ends are what nothing sensible reaches, and what a slip of the pen would turn
 # into hours or gigabytes.
 _BOUNDS = {
-    **_names('num_users', _Bounds(0, 2**31 - 1)),
-    **_names('batch_size in_channels num_items', _Bounds(1, 2**31 - 1)),
-    **_names('interactions_per_user k num_clusters', _Bounds(1, 2**31 - 1)),
-    **_names('num_factors num_groups rebuild_k', _Bounds(1, 2**31 - 1)),
+    **_names('num_users', _Bounds(0, 10**8)),
+    **_names('in_channels num_items out_channels', _Bounds(1, 10**8)),
+    **_names('batch_size interactions_per_user k num_clusters', _Bounds(1, 2**31 - 1)),
+    **_names('num_factors rebuild_k', _Bounds(1, 2**31 - 1)),
     **_names('embedding_dim feature_dim time_embedding_dim', _Bounds(1, 2**14)),
     **_names('decoder_channels encoder_channels hidden_channels', _Bounds(1, 2**14)),
     **_names('channels latent_channels mixer_channels pool_size', _Bounds(1, 2**14)),
     **_names('num_item_layers num_layers num_social_layers', _Bounds(0, 100)),
     **_names('num_noising_steps', _Bounds(0, 10_000)),
-    **_names('history_size num_modalities num_timesteps', _Bounds(1, 10_000)),
+    **_names(
+        'history_size num_groups num_modalities num_timesteps', _Bounds(1, 10_000)
+    ),
     **_names('embedding_epochs', _Bounds(0, 10_000)),
     **_names('cluster_seed', _Bounds(0, 2**32 - 1)),  # NumPy takes no others.
     **_names('anneal_batches elbo_epochs kl_batches', _Bounds(1)),
