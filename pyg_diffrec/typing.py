@@ -11,7 +11,7 @@ from pyg_diffrec.utils.sparse import SparseRows
 OptTensor = Optional[Tensor]
 
 # What PyG resolves to an activation; a class stands for its instance.
-Activation = Union[str, Callable[..., Any], None]
+Activation = Union[str, Callable[..., Any]]
 
 History = Literal['train', 'train+val']
 PredictionType = Literal['x_start', 'noise']

@@ -110,6 +110,7 @@ WRONG = [
     (DiffRec, {'dropout': True}, 'dropout'),
     (DiffRec, {'norm': -1}, 'norm'),
     (DiffRec, {'act': 3.0}, 'act'),
+    (DiffRec, {'act': None}, 'act'),
     (DiffRec, {'noise_seed': []}, 'noise_seed'),
     (DiffRec, {'hidden_channels': []}, 'hidden_channels'),
     (DiffRec, {'temporal_training': []}, 'temporal_training'),
