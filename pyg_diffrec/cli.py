@@ -1,5 +1,7 @@
 r"""The command line. PyTorch is imported only when a command runs."""
 
+import errno
+import io
 import sys
 from pathlib import Path
 from typing import Any, Optional
@@ -15,28 +17,63 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise click.UsageError(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # Nobody reads on, which is no mistake.
+                raise
+            raise click.UsageError(_describe(error)) from error
+
+
+def _describe(error: OSError) -> str:
+    r"""What went wrong with which file; our own errors say it themselves."""
+    if error.strerror is None or error.filename is None:
+        return str(error)
+    name = str(error.filename)
+    name = name if len(name) < 200 else f'{name[:100]}...'
+    return f"{error.strerror}: '{name}'"
 
 
 def _split(ctx: click.Context, param: click.Parameter, value: Optional[str]) -> Any:
-    return None if value is None else [x.strip() for x in value.split(',') if x.strip()]
+    r"""The parts of a list that means a set."""
+    if value is None:
+        return None
+    parts = [x.strip() for x in value.split(',') if x.strip()]
+    if not parts:
+        raise click.BadParameter(f"needs names separated by commas (got '{value}')")
+    return _each_once(parts)
 
 
 def _integers(ctx: click.Context, param: click.Parameter, value: Optional[str]) -> Any:
+    if value is None:
+        return None
     try:
-        parts = _split(ctx, param, value)
-        return None if parts is None else [int(x) for x in parts]
+        parts = [int(x) for x in value.split(',') if x.strip()]
     except ValueError:
+        parts = []
+    if not parts:
         raise click.BadParameter(
             f"needs integers separated by commas, e.g. '1,2,3' (got '{value}')"
-        ) from None
+        )
+    return _each_once(parts)
+
+
+def _each_once(parts: list) -> list:
+    for part in parts:
+        if parts.count(part) > 1:
+            raise click.BadParameter(f"names '{part}' more than once")
+    return parts
 
 
 @click.group(cls=_Group, context_settings={'help_option_names': ['-h', '--help']})
 @click.version_option(__version__, prog_name='pyg-diffrec')
 def main() -> None:
     r"""Diffusion models for recommendation on PyTorch Geometric."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign shows '?', rather than an error after
+        # hours of training.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='replace')
 
 
 @main.command()
@@ -130,16 +167,29 @@ def bench(
 
 
 def _check_device(device: str) -> None:
+    r"""Refuses a device that is not there, before anything is loaded."""
     import torch
 
-    kind = device.partition(':')[0]
-    if kind not in ('cpu', 'cuda', 'mps'):
+    kind, colon, number = device.partition(':')
+    numbered = kind == 'cuda' and number.isdecimal()
+    if kind not in ('cpu', 'cuda', 'mps') or (colon and not numbered):
         raise ValueError(
             f"'--device' needs to be one of cpu, cuda, cuda:N, mps (got '{device}')"
         )
     if kind == 'cuda' and not torch.cuda.is_available():
         raise ValueError(
-            "'--device cuda' needs a GPU that this PyTorch can use; use '--device cpu'"
+            f"'--device {device}' needs a GPU that this PyTorch can use; use "
+            f"'--device cpu'"
+        )
+    if kind == 'mps' and not torch.backends.mps.is_available():
+        raise ValueError(
+            f"'--device {device}' needs a Mac whose GPU this PyTorch can use; use "
+            f"'--device cpu'"
+        )
+    if number and int(number) >= torch.cuda.device_count():
+        raise ValueError(
+            f"'--device {device}' does not exist: the last one is "
+            f"'cuda:{torch.cuda.device_count() - 1}'"
         )
 
 
@@ -166,7 +216,7 @@ def _check_device(device: str) -> None:
     'be given several times.',
 )
 @click.option('--metric', default='Recall@20', show_default=True)
-@click.option('--seed', type=int, default=1, show_default=True)
+@click.option('--seed', type=click.IntRange(0, 2**32 - 1), default=1, show_default=True)
 @click.option(
     '--data-root',
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -1,6 +1,15 @@
 r"""Types shared by the whole package."""
 
-from typing import TYPE_CHECKING, Any, Iterable, Literal, NamedTuple, Optional, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Iterable,
+    Literal,
+    NamedTuple,
+    Optional,
+    Union,
+)
 
 import torch
 from torch import Tensor
@@ -12,6 +21,9 @@ if TYPE_CHECKING:  # At run time this file needs nothing but PyTorch.
 
 Device = Union[str, int, torch.device]
 OptTensor = Optional[Tensor]
+
+# What PyG resolves to an activation; a class stands for its instance.
+Activation = Union[str, Callable[..., Any]]
 
 History = Literal['train', 'train+val']
 PredictionType = Literal['x_start', 'noise']

@@ -4,8 +4,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from pyg_diffrec import __version__
@@ -90,9 +92,26 @@ def test_list(what, expected):
         (['bench', 'defualt'], "Unknown suite 'defualt'. Did you mean 'default'"),
         (['bench', '--models', 'EAS'], "Did you mean 'EASE'"),
         (['bench', '--device', 'tpu'], "'--device' needs to be one of cpu"),
+        (['bench', '--device', 'cpu:7'], "'--device' needs to be one of cpu"),
+        (['bench', '--device', 'cpu:0'], "'--device' needs to be one of cpu"),
+        (['bench', '--device', 'mps:0'], "'--device' needs to be one of cpu"),
+        (['bench', '--device', 'cuda:x'], "'--device' needs to be one of cpu"),
+        (['bench', '--device', 'cpu:'], "'--device' needs to be one of cpu"),
         (['bench', '--seeds', '1,x'], 'needs integers separated by commas'),
+        (['bench', '--seeds', ','], 'needs integers separated by commas'),
+        (['bench', '--seeds', '1,2,1'], "'--seeds': names '1' more than once"),
+        (['bench', '--seeds', '-1'], "'seeds' needs at least one whole number in [0"),
+        (['bench', '--models', ''], "'--models': needs names separated by commas"),
+        (['bench', '--models', 'EASE,EASE'], "'--models': names 'EASE' more than once"),
+        (['bench', '--models', 'EASE,ease'], "'models' lists 'ease' more than once"),
+        (['bench', 'missing.toml'], "There is no suite file 'missing.toml'"),
         (['bench', '--epochs', '0'], "'--epochs': 0 is not in the range"),
         (['bench', '--data-root', '/no/such/folder'], 'does not exist'),
+        (
+            ['tune', 'EASE', '--dataset', 'synthetic', '--seed', '-1'],
+            'not in the range',
+        ),
+        (['tune', 'EASE', '--dataset', 'ml-1m_clean', '--roles', 'a,a'], 'than once'),
         (['list', 'colours'], "'models', 'datasets', 'suites', 'schedules'"),
         (['bnech'], "No such command 'bnech'"),
     ],
@@ -101,6 +120,76 @@ def test_mistakes_exit_with_code_2(args, message):
     result = call(*args)
     assert result.exit_code == 2, result.output
     assert message in result.output
+
+
+def test_a_graphics_card_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    result = call('bench', '--device', 'cuda:2', '--dry-run')
+    assert result.exit_code == 2
+    assert "'--device cuda:2' does not exist: the last one is 'cuda:1'" in result.output
+    assert call('bench', '--device', 'cuda:1', '--dry-run').exit_code == 0
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: False)
+    for device in ('cuda', 'mps'):
+        result = call('bench', '--device', device, '--dry-run')
+        assert result.exit_code == 2
+        assert f"'--device {device}' needs a" in result.output
+
+
+def test_mistakes_in_a_suite_name_file_and_key(tmp_path):
+    path = tmp_path / 'mine.toml'
+    for change, message in (
+        ("seeds = '1'", "'seeds' needs to be a list of whole numbers"),
+        ('seeds = [1, 1]', "'seeds' lists 1 more than once"),
+        ('over = [0]', "'over' needs to be a string"),
+        ('[protocol]\nhistory = 3.5', "'history' needs to be a string or a list"),
+    ):
+        path.write_text(change + SUITE.partition(']')[2], encoding='utf-8')
+        result = call('bench', str(path), '--dry-run')
+        assert result.exit_code == 2
+        assert f"'{path}': {message}" in result.output
+    path.write_text(SUITE.replace('[8]', "['8']"), encoding='utf-8')
+    result = call('bench', str(path), '--dry-run')
+    assert result.exit_code == 2
+    message = "'hidden_channels' needs to be a whole number or a list of whole numbers"
+    assert f"'{path}': {message} in model 'DiffRec' of suite 'mine'" in result.output
+
+
+@pytest.mark.parametrize('command', ['bench', 'tune'])
+def test_folders_and_files_that_cannot_be_used(tmp_path, suite, command):
+    (tmp_path / 'file').write_text('', encoding='utf-8')
+    args = ['bench', suite, '--models', 'MostPopular']
+    if command == 'tune':
+        pytest.importorskip('optuna')
+        args = ['tune', 'EASE', '--dataset', 'synthetic', '--trials', '1']
+    for out, message in (
+        (tmp_path / 'file' / 'below', 'Not a directory'),
+        (tmp_path / ('x' * 300), 'File name too long'),
+        (Path('/proc/nothing/here'), 'No such file or directory'),
+    ):
+        result = call(*args, '--out', str(out))
+        assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+        assert f"Error: {message}: '" in result.output
+        assert len(result.output) < 700
+
+
+def test_a_suite_that_cannot_be_read(tmp_path, monkeypatch):
+    path = tmp_path / 'mine.toml'
+    path.mkdir()
+    result = call('bench', str(path), '--dry-run')
+    assert result.exit_code == 2
+    assert f"There is no suite file '{path}'" in result.output
+    path.rmdir()
+    path.write_text(SUITE, encoding='utf-8')
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, 'Permission denied', str(self))
+
+    monkeypatch.setattr(Path, 'read_text', refuse)  # Root may read everything.
+    result = call('bench', str(path), '--dry-run')
+    assert result.exit_code == 2
+    assert f"Error: Permission denied: '{path}'" in result.output
 
 
 def test_unknown_suite_lists_all():

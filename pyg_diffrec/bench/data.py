@@ -1,7 +1,5 @@
 r"""Datasets by name, as suites and the command line know them."""
 
-import inspect
-from numbers import Real
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +14,7 @@ from pyg_diffrec.datasets.synthetic import SyntheticInteractions
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.transforms.add_random_interactions import AddRandomInteractions
 from pyg_diffrec.transforms.rewire_social_edges import RewireSocialEdges
+from pyg_diffrec.utils.arguments import check_argument, constructor_hints
 
 _SYNTHETIC = 'synthetic'
 # The share of random interactions that is added to training, for every dataset.
@@ -28,22 +27,31 @@ _TRANSFORMS = (_RANDOM, _REWIRED, _REWIRED_SEED)
 
 _FROM_FILES = (DiffRecDataset, SocialDataset, MultiModalDataset)
 
+# Arguments that are no matter of a suite.
+_NOT_IN_SUITES = {'force_reload', 'name', 'raw_dir', 'root'}
+_NOT_IN_SUITES |= {'pre_transform', 'transform'}
+
 
 def dataset_names() -> list[str]:
     r"""The names of all datasets."""
     return [_SYNTHETIC, *(name for cls in _FROM_FILES for name in cls.names)]
 
 
-def _arguments(name: str) -> list[str]:
+def dataset_arguments(name: str) -> dict[str, Any]:
+    r"""The arguments that a dataset takes in a suite, with their annotations."""
+    cls = _class(name)
+    hints = constructor_hints(cls)
+    found = {key: hints[key] for key in hints if key not in _NOT_IN_SUITES}
+    found[_RANDOM] = float
+    if cls in (SyntheticInteractions, SocialDataset):
+        found |= {_REWIRED: float, _REWIRED_SEED: int}
+    return found
+
+
+def _class(name: str) -> Any:
     if name == _SYNTHETIC:
-        signature = inspect.signature(SyntheticInteractions.__init__)
-        keys = [key for key in signature.parameters if key not in ('self', 'transform')]
-        return [*keys, *_TRANSFORMS]
-    if name in SocialDataset.names:
-        return list(_TRANSFORMS)
-    if name in MultiModalDataset.names:
-        return ['modalities', _RANDOM]
-    return ['roles', _RANDOM]
+        return SyntheticInteractions
+    return next(cls for cls in _FROM_FILES if name in cls.names)
 
 
 def check_dataset(spec: Any) -> None:
@@ -66,14 +74,17 @@ def check_dataset(spec: Any) -> None:
     name = spec['name']
     if name not in dataset_names():
         raise ValueError(unknown('dataset', name, dataset_names()))
-    for key in spec:
-        if key != 'name' and key not in _arguments(name):
-            choices = _arguments(name)
-            raise ValueError(unknown(f"key of dataset '{name}'", str(key), choices))
+    hints = dataset_arguments(name)
     try:
+        for key, value in spec.items():
+            if key == 'name':
+                continue
+            if key not in hints:
+                raise ValueError(unknown(f"key of dataset '{name}'", str(key), hints))
+            check_argument(key, value, hints[key], f"dataset '{name}'")
         _check_values(name, spec)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"Dataset '{name}': {error}") from error
+    except TypeError as error:  # In a file, a wrong type is a wrong value.
+        raise ValueError(str(error)) from error
     if _REWIRED_SEED in spec and _REWIRED not in spec:
         raise ValueError(
             f"'{_REWIRED_SEED}' of dataset '{name}' says nothing without '{_REWIRED}': "
@@ -82,18 +93,10 @@ def check_dataset(spec: Any) -> None:
 
 
 def _check_values(name: str, spec: dict[str, Any]) -> None:
-    for key, most in ((_RANDOM, _MOST_RANDOM), (_REWIRED, 1)):
-        value = spec.get(key, 0)
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number:
-            raise TypeError(f"'{key}' needs to be a number (got {value!r})")
-        if not 0 <= value <= most:
-            raise ValueError(f"'{key}' needs to lie in [0, {most}] (got {value})")
-    seed = spec.get(_REWIRED_SEED, 0)
-    if type(seed) is not int or not -(2**63) <= seed < 2**64:
+    if spec.get(_RANDOM, 0) > _MOST_RANDOM:
         raise ValueError(
-            f"'{_REWIRED_SEED}' needs to be a whole number in [-2**63, 2**64) (got "
-            f'{seed!r})'
+            f"'{_RANDOM}' needs to lie in [0, {_MOST_RANDOM}] in dataset '{name}' (got "
+            f'{spec[_RANDOM]})'
         )
     if name == _SYNTHETIC:
         no_args = ('name', *_TRANSFORMS)
@@ -150,9 +153,8 @@ def build_dataset(
                 f"'{data_root}' has no folder '{name}': put the raw files "
                 f'there, or leave out --data-root to download them'
             )
-    cls: Any = next(cls for cls in _FROM_FILES if name in cls.names)
     try:
-        dataset = cls(
+        dataset = _class(name)(
             str(cache),
             name,
             raw_dir=None if raw_dir is None else str(raw_dir),

@@ -1,22 +1,58 @@
 r"""Suites: TOML files that say which models are compared on which data, and how."""
 
-import inspect
-from dataclasses import asdict, dataclass, field, replace
+import re
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Iterator, Mapping, Optional, Sequence, Union, get_type_hints
 
 from pyg_diffrec import models
 from pyg_diffrec.bench.data import check_dataset
-from pyg_diffrec.evaluation import USER_METRICS, Protocol, parse_metric
+from pyg_diffrec.evaluation import (
+    USER_METRICS,
+    Protocol,
+    higher_is_better,
+    parse_metric,
+)
 from pyg_diffrec.models import MODELS, VARIANTS, preset
+from pyg_diffrec.models.hyper_parameters import check_hyper_parameters
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.typing import History
+from pyg_diffrec.utils.arguments import check_argument
 from pyg_diffrec.utils.toml import read_toml
 
 _FOLDER = Path(__file__).parent / 'suites'
-_KEYS = ['title', 'seeds', 'metric', 'metrics', 'table', 'protocol', 'training']
-_KEYS += ['best_on_test', 'user_groups', 'over', 'datasets', 'models']
+# Tables in a list, '[[datasets]]' and '[[models]]'.
+_Tables = Sequence[Mapping[str, Any]]
+
+#: The keys of a suite, and what they hold.
+SUITE_KEYS: dict[str, Any] = {
+    'title': str,
+    'seeds': Sequence[int],
+    'metric': str,
+    'metrics': Sequence[str],
+    'table': Sequence[str],
+    'best_on_test': bool,
+    'user_groups': Sequence[int],
+    'over': str,
+    'protocol': Mapping[str, Any],
+    'training': Mapping[str, Any],
+    'datasets': _Tables,
+    'models': _Tables,
+}
+#: Those of '[protocol]' and, beside hyper-parameters, of '[[models]]'.
+PROTOCOL_KEYS: dict[str, Any] = {
+    'history': Union[str, Sequence[str]],
+    'empty_users': str,
+    'allow_future_history': bool,
+}
+MODEL_KEYS: dict[str, Any] = {
+    'name': str,
+    'label': str,
+    'preset': str,
+    'grid': Mapping[str, Any],
+    'training': Mapping[str, Any],
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +62,9 @@ class Training:
     epochs: int = 1000
     eval_every: int = 5
     patience: int = 20
+
+
+TRAINING_KEYS: dict[str, Any] = get_type_hints(Training)
 
 
 @dataclass(frozen=True)
@@ -121,10 +160,12 @@ class Suite:
         r"""The suite with other seeds, fewer models, or fewer epochs.
 
         Raises:
-            ValueError: If a model is not part of the suite.
+            ValueError: If a model is not part of the suite, a seed is out of range,
+                or something is named twice.
         """
         out = self
-        if seeds:
+        if seeds is not None:
+            _check_seeds(seeds, 'what was asked for')
             out = replace(out, seeds=list(seeds))
         if epochs is not None:
             specs = [
@@ -133,13 +174,17 @@ class Suite:
             ]
             training = replace(out.training, epochs=epochs)
             out = replace(out, training=training, models=specs)
-        if models:
+        if models is not None:
+            if not models:
+                raise ValueError(f"'models' needs at least one model of '{self.name}'")
+            chosen = [label.lower() for label in models]
+            refuse_repeats('models', chosen, 'what was asked for')
             by_label = {spec.label.lower(): spec for spec in out.models}
             for label in models:
                 if label.lower() not in by_label:
                     labels = [spec.label for spec in self.models]
                     raise ValueError(unknown(f"model of '{self.name}'", label, labels))
-            out = replace(out, models=[by_label[label.lower()] for label in models])
+            out = replace(out, models=[by_label[label] for label in chosen])
         return out
 
 
@@ -152,50 +197,74 @@ def load_suite(name: str) -> Suite:
     r"""Reads a suite by its name, or from a TOML file by its path.
 
     Raises:
-        ValueError: If there is no such suite, or something in it is unknown or out
-            of range; the error names it.
+        ValueError: If there is no such suite or file, or something in it is unknown,
+            of the wrong type or out of range; the error names file and key.
     """
     path = _FOLDER / f'{name}.toml'
     if name.endswith('.toml'):
         path = Path(name)
+        if not path.is_file():
+            hint = f"; the suite '{path.stem}' needs no '.toml'"
+            hint = hint if path.stem in suite_names() else ''
+            raise ValueError(f"There is no suite file '{name}'{hint}")
     if not path.is_file():
         raise ValueError(
             unknown('suite', name, suite_names()) + ', or a path to a .toml file'
         )
-    return parse_suite(read_toml(path), path.stem)
+    table = read_toml(path)
+    try:
+        return parse_suite(table, path.stem)
+    except ValueError as error:
+        raise ValueError(f"'{path}': {error}") from error
 
 
 def parse_suite(table: dict[str, Any], name: str) -> Suite:
-    r"""Builds a suite from the content of its file."""
+    r"""Builds a suite from the content of its file.
+
+    Raises:
+        ValueError: If something in it is missing, unknown, of the wrong type or out
+            of range.
+    """
     where = f"suite '{name}'"
-    _check_keys(table, _KEYS, where, required=['datasets', 'models'])
-    metrics = _typed(table, 'metrics', list, where, ['Recall@20', 'NDCG@20'])
-    metric = _typed(table, 'metric', str, where, 'Recall@20')
-    shown = _typed(table, 'table', list, where, metrics)
-    for value in [metric, *metrics]:
-        parse_metric(value)
+    for key in ('datasets', 'models'):
+        if not table.get(key):
+            raise ValueError(f"'{key}' is missing in {where}")
+    _check_table(table, SUITE_KEYS, where)
+    metrics = table.get('metrics', ['Recall@20', 'NDCG@20'])
+    metric = table.get('metric', 'Recall@20')
+    shown = table.get('table', metrics)
+    for key, names in (('metric', [metric]), ('metrics', metrics)):
+        for value in names:
+            try:
+                parse_metric(value)
+            except ValueError as error:
+                raise ValueError(f"'{key}' of {where}: {error}") from error
     check_metric(metric, where)
     for value in [metric, *shown]:
         if value not in metrics:
             raise ValueError(
                 unknown(f"metric among 'metrics' of {where}", value, metrics)
             )
+    refuse_repeats('metrics', [parse_metric(value) for value in metrics], where)
+    refuse_repeats('table', shown, where)
     datasets, histories = [], []
     for dataset in table['datasets']:
         dataset = dict(dataset)
-        histories.append(_parse_histories(dataset.pop('history', None)))
+        own = dataset.pop('history', None)
+        histories.append(_parse_histories(own, f'a dataset of {where}'))
         datasets.append(_parse_dataset(dataset, where))
-    seeds = _typed(table, 'seeds', list, where, [1])
-    if not seeds or not all(type(seed) is int for seed in seeds):
-        raise ValueError(f"'seeds' needs to be a list of integers in {where}")
+    over = _parse_over(table, datasets, where)
+    refuse_repeats('datasets', datasets, where)
+    seeds = list(table.get('seeds', [1]))
+    _check_seeds(seeds, where)
     return Suite(
         name=name,
-        title=_typed(table, 'title', str, where, name),
+        title=table.get('title', name),
         datasets=datasets,
         histories=histories,
-        best_on_test=_typed(table, 'best_on_test', bool, where, False),
+        best_on_test=table.get('best_on_test', False),
         user_groups=_parse_user_groups(table, where),
-        over=_parse_over(table, datasets, where),
+        over=over,
         models=_parse_models(table['models'], datasets, where),
         seeds=seeds,
         metric=metric,
@@ -212,19 +281,57 @@ def check_metric(metric: str, where: str) -> None:
     Raises:
         ValueError: If the metric is unknown or has no direction.
     """
-    name, _ = parse_metric(metric)
-    if name not in USER_METRICS:
+    if not higher_is_better(metric):
         raise ValueError(
             f"'metric' chooses, so that it needs to be one of which higher is better, "
             f"{', '.join(USER_METRICS)}, in {where} (got '{metric}')"
         )
 
 
-def _parse_user_groups(table: dict[str, Any], where: str) -> list[int]:
-    bounds = _typed(table, 'user_groups', list, where, [])
-    if any(type(bound) is not int for bound in bounds) or any(
-        high <= low for low, high in zip([0, *bounds], bounds)
+def _check_table(table: dict[str, Any], hints: dict[str, Any], where: str) -> None:
+    r"""Raises an error unless all keys are known and hold what they should."""
+    for key, value in table.items():
+        if key not in hints:
+            raise ValueError(unknown(f'key of {where}', key, hints))
+        _check_value(key, value, hints[key], where)
+
+
+def _check_value(key: str, value: Any, hint: Any, where: str) -> None:
+    if hint is _Tables and not (
+        isinstance(value, list) and all(isinstance(each, dict) for each in value)
     ):
+        raise ValueError(
+            f"'{key}' needs to be tables, each begun by '[[{key}]]', in {where} "
+            f'(got {value!r})'
+        )
+    try:
+        check_argument(key, value, hint, where)
+    except TypeError as error:  # In a file, a wrong type is a wrong value.
+        raise ValueError(str(error)) from error
+
+
+def refuse_repeats(key: str, values: Sequence[Any], where: str) -> None:
+    r"""Raises an error if a list that means a set names something twice."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(
+                f"'{key}' lists {value!r} more than once in {where}: name each once"
+            )
+
+
+def _check_seeds(seeds: Sequence[int], where: str) -> None:
+    # NumPy takes no others.
+    if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(
+            f"'seeds' needs at least one whole number in [0, 2^32), and no others, in "
+            f'{where} (got {seeds})'
+        )
+    refuse_repeats('seeds', seeds, where)
+
+
+def _parse_user_groups(table: dict[str, Any], where: str) -> list[int]:
+    bounds = table.get('user_groups', [])
+    if any(high <= low for low, high in zip([0, *bounds], bounds)):
         raise ValueError(
             f"'user_groups' needs to be a list of rising positive integers in {where} "
             f'(got {bounds})'
@@ -252,35 +359,12 @@ def _parse_over(
     return over
 
 
-def _check_keys(
-    table: dict[str, Any],
-    allowed: Sequence[str],
-    where: str,
-    required: Sequence[str] = (),
-) -> None:
-    for key in table:
-        if key not in allowed:
-            raise ValueError(unknown(f'key of {where}', key, allowed))
-    for key in required:
-        if not table.get(key):
-            raise ValueError(f"'{key}' is missing in {where}")
-
-
-def _typed(
-    table: dict[str, Any], key: str, kind: type, where: str, default: Any
-) -> Any:
-    value = table.get(key, default)
-    if not isinstance(value, kind):
-        raise ValueError(
-            f"'{key}' needs to be of type '{kind.__name__}' in {where} (got {value!r})"
-        )
-    return value
-
-
 def _parse_dataset(table: dict[str, Any], where: str) -> dict[str, Any]:
-    _check_keys(table, list(table), f'a dataset of {where}', required=['name'])
+    if not table.get('name'):
+        raise ValueError(f"'name' is missing in a dataset of {where}")
+    _check_value('name', table['name'], str, f'a dataset of {where}')
     check_dataset(table)
-    return dict(table)
+    return table
 
 
 def _parse_models(
@@ -288,26 +372,31 @@ def _parse_models(
 ) -> list[ModelSpec]:
     specs = []
     for table in tables:
-        table = dict(table)
-        name = table.pop('name', None)
+        own = {key: value for key, value in table.items() if key in MODEL_KEYS}
+        _check_table(own, MODEL_KEYS, f'a model of {where}')
+        name = own.get('name')
         if name not in [*MODELS, *VARIANTS]:
             choices = [*MODELS, *VARIANTS]
             raise ValueError(unknown(f'model in {where}', str(name), choices))
-        label, grid = table.pop('label', name), table.pop('grid', {})
-        training = table.pop('training', {})
-        _parse_training(training, f"model '{label}' of {where}")
-        presets = _parse_preset(name, table.pop('preset', None), datasets, where)
-        name, args = VARIANTS.get(name, (name, {}))
-        allowed = _hyper_parameters(getattr(models, name))
-        _check_keys({**table, **grid}, allowed, f"model '{label}' of {where}")
+        label, grid = own.get('label', name), own.get('grid', {})
+        place = f"model '{label}' of {where}"
+        _parse_training(own.get('training', {}), place)
+        presets = _parse_preset(name, own.get('preset'), datasets, where)
+        name, variant = VARIANTS.get(name, (name, {}))
+        cls = getattr(models, name)
+        args = {key: value for key, value in table.items() if key not in MODEL_KEYS}
+        check_hyper_parameters(cls, args, place)
         for key, values in grid.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(
-                    f"'grid.{key}' of model '{label}' needs to be a non-empty list "
-                    f'in {where} (got {values!r})'
+                    f"'grid.{key}' of {place} needs to be a non-empty list "
+                    f'(got {values!r})'
                 )
-        merged = [{**args, **x, **table} for x in presets]
-        spec = ModelSpec(name, label, merged[0], grid, training)
+            for value in values:
+                check_hyper_parameters(cls, {key: value}, f"'grid' of {place}")
+            refuse_repeats(f'grid.{key}', values, place)
+        merged = [{**variant, **x, **args} for x in presets]
+        spec = ModelSpec(name, label, merged[0], grid, own.get('training', {}))
         specs.append(replace(spec, args_by_dataset=merged if merged[1:] else []))
     labels = [spec.label.lower() for spec in specs]
     for label in labels:
@@ -325,49 +414,46 @@ def _parse_preset(
     the dataset in braces."""
     if name is None:
         return [{}]
-    if '{' not in name:
+    # Not `format`, in whose braces a name may do more than to be looked up.
+    keys = re.findall(r'\{([^{}]*)\}', name)
+    if not keys:
         return [preset(model, name)]
-    try:
-        return [preset(model, name.format_map(dataset)) for dataset in datasets]
-    except KeyError as error:
-        raise ValueError(
-            f"preset '{name}' of '{model}' in {where} needs {error} of every dataset"
-        ) from error
-
-
-def _hyper_parameters(cls: Any) -> list[str]:
-    r"""The arguments that a suite may give a model: those of its constructor and of
-    its :meth:`from_data`."""
-    found = dict(inspect.signature(cls.from_data).parameters)
-    for base in cls.__mro__:  # Constructors pass further arguments on to their base.
-        if '__init__' in vars(base):
-            parameters = inspect.signature(base.__init__).parameters
-            found.update(parameters)
-            if 'kwargs' not in parameters:
-                break
-    others = ('self', 'num_items', 'num_users', 'data', 'kwargs')
-    return [key for key in found if key not in others]
+    found = []
+    for dataset in datasets:
+        own = name
+        for key in keys:
+            if key not in dataset:
+                raise ValueError(
+                    f"preset '{name}' of '{model}' in {where} needs '{key}' of every "
+                    f'dataset'
+                )
+            own = own.replace(f'{{{key}}}', str(dataset[key]))
+        found.append(preset(model, own))
+    return found
 
 
 def _parse_protocols(table: dict[str, Any], where: str) -> list[Protocol]:
-    allowed = ['history', 'empty_users', 'allow_future_history']
-    _check_keys(table, allowed, f"'protocol' of {where}")
-    histories = _parse_histories(table.get('history', ['train']))
+    _check_table(table, PROTOCOL_KEYS, f"'protocol' of {where}")
+    histories = _parse_histories(table.get('history', ['train']), where)
     options = {key: value for key, value in table.items() if key != 'history'}
     return [Protocol(history=history, **options) for history in histories or []]
 
 
-def _parse_histories(value: Any) -> Optional[list[History]]:
+def _parse_histories(value: Any, where: str) -> Optional[list[History]]:
     if value is None:
         return None
+    _check_value('history', value, PROTOCOL_KEYS['history'], where)
     values: list[Any] = [value] if isinstance(value, str) else value
+    if not values:
+        raise ValueError(f"'history' needs to name at least one history in {where}")
+    refuse_repeats('history', values, where)
     return [Protocol(history=history).history for history in values]
 
 
 def _parse_training(table: dict[str, Any], where: str) -> Training:
-    _check_keys(table, list(asdict(Training())), f"'training' of {where}")
+    _check_table(table, TRAINING_KEYS, f"'training' of {where}")
     for key, value in table.items():
-        if type(value) is not int or value < 1:
+        if value < 1:
             raise ValueError(
                 f"'training.{key}' needs to be a positive integer in {where} "
                 f'(got {value!r})'

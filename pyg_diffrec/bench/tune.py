@@ -18,6 +18,7 @@ from pyg_diffrec.bench.files import clear_leftovers, lock_folder, write_whole
 from pyg_diffrec.bench.suite import Training, check_metric
 from pyg_diffrec.evaluation import Protocol, evaluate
 from pyg_diffrec.models import MODELS, VARIANTS, preset
+from pyg_diffrec.models.hyper_parameters import check_hyper_parameters
 from pyg_diffrec.resolver import unknown
 from pyg_diffrec.training import NonFiniteLossError, fit_readings
 from pyg_diffrec.utils.checks import check_whole
@@ -51,7 +52,13 @@ def load_space(model: str) -> dict[str, dict[str, Any]]:
             f"'{model}' has no search space; models that have one: "
             f'{", ".join(spaces())}'
         )
-    return read_toml(path)
+    space = read_toml(path)
+    for key, entry in space.items():
+        for value in entry.get('choices', [entry.get('low'), entry.get('high')]):
+            check_hyper_parameters(
+                getattr(models, base), {key: value}, f"the search space of '{model}'"
+            )
+    return space
 
 
 def suggest(trial: Any, space: dict[str, dict[str, Any]]) -> dict[str, Any]:

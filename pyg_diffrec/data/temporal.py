@@ -11,11 +11,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import USER_ITEM, check_edges
 from pyg_diffrec.resolver import unknown
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class TemporalWeight:
+class TemporalWeight(Checked):
     r"""An abstract class for maps from interaction rows in time order to weighted
     rows, user by user.
 

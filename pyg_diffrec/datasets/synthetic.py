@@ -3,7 +3,7 @@ import math
 import re
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -19,13 +19,14 @@ from pyg_diffrec.transforms._user_split import (
     rounded_share,
 )
 from pyg_diffrec.transforms.temporal_split import TemporalSplit
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sampling import RowSampler, sample_distinct
 
 # What is drawn is kept in memory, several times over for a moment.
 _MOST_NUMBERS = 200_000_000
 
-Modalities = Mapping[str, tuple[int, int]]
+Modalities = Mapping[str, Sequence[int]]
 
 
 def _mixture(
@@ -41,7 +42,7 @@ def _power_law(group: Tensor, num_groups: int, skew: float, order: Tensor) -> Te
     return rank.double() ** -skew
 
 
-class SyntheticInteractions(InteractionDataset):
+class SyntheticInteractions(Checked, InteractionDataset):
     r"""Interactions drawn from a known distribution, so that the best possible
     ranking is known. Nothing is downloaded, and no file is written.
 

@@ -12,6 +12,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.arguments import checked
+
 __all__ = [
     'binomial_beta_schedule',
     'cosine_beta_schedule',
@@ -64,6 +66,7 @@ def _betas_from_alphas_cumprod(alphas_cumprod: Tensor, max_beta: float) -> Tenso
     return (1 - alphas_cumprod / previous).clamp(max=max_beta)
 
 
+@checked
 def linear_beta_schedule(
     num_timesteps: int,
     noise_scale: float = 1.0,
@@ -86,6 +89,7 @@ def linear_beta_schedule(
     return _scaled_bounds(num_timesteps, noise_scale, noise_min, noise_max)
 
 
+@checked
 def linear_var_beta_schedule(
     num_timesteps: int,
     noise_scale: float = 1.0,
@@ -115,6 +119,7 @@ def linear_var_beta_schedule(
     return _betas_from_alphas_cumprod(1 - variance, max_beta=0.999)
 
 
+@checked
 def cosine_beta_schedule(num_timesteps: int) -> Tensor:
     r"""The schedule of the `"Improved Denoising Diffusion Probabilistic Models"
     <https://arxiv.org/abs/2102.09672>`_ paper.
@@ -135,6 +140,7 @@ def cosine_beta_schedule(num_timesteps: int) -> Tensor:
     return (1 - f[1:] / f[:-1]).clamp(max=0.999)
 
 
+@checked
 def binomial_beta_schedule(num_timesteps: int) -> Tensor:
     r"""Betas :math:`\beta_t = 1 / (T - t + 1)`, as offered by the code of the
     `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_ paper.

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Sampler, get_worker_info
 from pyg_diffrec.loader._checks import check_flags, check_rows
 from pyg_diffrec.loader.negative_sampling import NegativeMethod, NegativeSampler
 from pyg_diffrec.typing import Device, OptTensor
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -95,7 +96,7 @@ class _Batches(Sampler):
         return len(self.starts)
 
 
-class EdgeLoader(DataLoader):
+class EdgeLoader(Checked, DataLoader):
     r"""Loads batches of interactions with one negative item each, drawn anew
     whenever a batch is loaded.
 

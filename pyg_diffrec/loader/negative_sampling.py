@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_diffrec.loader._checks import check_rows
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 
 NegativeMethod = Literal['uniform', 'popularity']
 
 
-class NegativeSampler:
+class NegativeSampler(Checked):
     r"""Draws items that a user has not interacted with.
 
     .. math::

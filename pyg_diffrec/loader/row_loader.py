@@ -5,11 +5,12 @@ from torch.utils.data import DataLoader
 
 from pyg_diffrec.loader._checks import check_flags, check_rows
 from pyg_diffrec.typing import RowBatch
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class RowLoader(DataLoader):
+class RowLoader(Checked, DataLoader):
     r"""Loads batches of users with their interaction rows, which stay sparse.
 
     Args:

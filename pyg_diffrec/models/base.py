@@ -27,6 +27,7 @@ from pyg_diffrec.data import (
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import Phase
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_ids, check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
@@ -51,7 +52,7 @@ class Recommendation(NamedTuple):
     score: Tensor
 
 
-class Recommender(torch.nn.Module):
+class Recommender(Checked, torch.nn.Module):
     r"""An abstract class for models that score all items for a user.
 
     What training and evaluation ask of a model: :meth:`from_data`, :meth:`phases`,
@@ -64,6 +65,8 @@ class Recommender(torch.nn.Module):
         ValueError: If :obj:`num_items` is not positive.
     """
 
+    #: Hyper-parameters of a base that the model does not take.
+    takes_no: tuple[str, ...] = ()
     #: Whether the model comes out the same whatever the seed.
     deterministic: bool = False
     #: Whether the model knows the answer, so that others are not compared with it.

@@ -10,7 +10,7 @@ from pyg_diffrec.loader.row_loader import RowLoader
 from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
 from pyg_diffrec.nn.rows import AffineRows
-from pyg_diffrec.typing import Phase, PredictionType, RowBatch
+from pyg_diffrec.typing import Activation, Phase, PredictionType, RowBatch
 from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
@@ -105,7 +105,7 @@ class DiffRec(RowRecommender):
         time_embedding_dim: int = 10,
         dropout: float = 0.5,
         norm: bool = False,
-        act: Any = 'tanh',
+        act: Activation = 'tanh',
         num_timesteps: int = 5,
         schedule: str = 'linear-var',
         noise_scale: float = 0.1,

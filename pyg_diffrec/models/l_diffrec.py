@@ -14,7 +14,7 @@ from pyg_diffrec.nn.denoisers.mlp import MLPDenoiser
 from pyg_diffrec.nn.encoders.clustered_vae import ClusteredVAE
 from pyg_diffrec.nn.losses import multinomial_loss
 from pyg_diffrec.nn.rows import AffineRows
-from pyg_diffrec.typing import OptTensor, Phase, PredictionType, RowBatch
+from pyg_diffrec.typing import Activation, OptTensor, Phase, PredictionType, RowBatch
 from pyg_diffrec.utils.checks import check_ids, check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
@@ -162,7 +162,7 @@ class LDiffRec(RowRecommender):
         encoder_channels: Sequence[int] = (300,),
         decoder_channels: Sequence[int] = (),
         vae_dropout: float = 0.1,
-        act: Any = 'tanh',
+        act: Activation = 'tanh',
         hidden_channels: Union[int, Sequence[int]] = 300,
         time_embedding_dim: int = 10,
         dropout: float = 0.5,

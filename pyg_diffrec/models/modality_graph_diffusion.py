@@ -10,6 +10,7 @@ from pyg_diffrec.nn.pooled_noise import PooledNoise
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.sparse import SparseRows
@@ -30,7 +31,7 @@ class GraphLosses(NamedTuple):
     signal: Tensor
 
 
-class ModalityGraphDiffusion(torch.nn.Module):
+class ModalityGraphDiffusion(Checked, torch.nn.Module):
     r"""The diffusion over interaction rows that generates a graph per modality, from
     the `"DiffMM: Multi-Modal Diffusion Model for Recommendation"
     <https://arxiv.org/abs/2406.11781>`_ paper.

@@ -3,13 +3,14 @@ from torch import Tensor
 
 from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class ModalityGraphs(torch.nn.Module):
+class ModalityGraphs(Checked, torch.nn.Module):
     r"""One graph per modality, generated, randomly dropped from the interactions, or a
     mixture of both.
 

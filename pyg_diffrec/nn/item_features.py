@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.arguments import Checked
 
 
-class ItemFeatures(torch.nn.Module):
+class ItemFeatures(Checked, torch.nn.Module):
     r"""The features of all items in each modality, which follow a model between
     devices, but are no part of its state.
 

@@ -6,6 +6,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.state import adopt_sizes
 
@@ -33,7 +34,7 @@ def _max_eigenvalue(rows: SparseRows, start: Tensor) -> float:
     return float(value[0])
 
 
-class ItemGraph(torch.nn.Module):
+class ItemGraph(Checked, torch.nn.Module):
     r"""The item-item similarity operator of the `"Graph Signal Diffusion Model for
     Collaborative Filtering" <https://arxiv.org/abs/2311.08744>`_ paper, which smooths
     rows over items that share users.

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.products import kept
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_whole
 
 
@@ -23,7 +24,7 @@ class _Gram(torch.autograd.Function):
         return weight @ (grad + grad.t())
 
 
-class LinearReadout(torch.nn.Module):
+class LinearReadout(Checked, torch.nn.Module):
     r"""The linear layer from a hidden state to all items, with the products that
     let a chain of denoising steps skip the items.
 

@@ -3,8 +3,10 @@ import math
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.arguments import Checked
 
-class SinusoidalTimeEmbedding(torch.nn.Module):
+
+class SinusoidalTimeEmbedding(Checked, torch.nn.Module):
     r"""Sinusoidal codes of timesteps, cosine first, as in the `"Denoising Diffusion
     Probabilistic Models" <https://arxiv.org/abs/2006.11239>`_ code and the
     recommender systems built on it.

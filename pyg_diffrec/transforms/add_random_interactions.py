@@ -11,11 +11,12 @@ from pyg_diffrec.transforms._user_split import (
     check_share,
     rounded_share,
 )
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import sample_distinct
 
 
 @functional_transform('add_random_interactions')
-class AddRandomInteractions(BaseTransform):
+class AddRandomInteractions(Checked, BaseTransform):
     r"""Adds random interactions to the training interactions of every user, to see
     how a model bears noise (functional name: :obj:`add_random_interactions`).
 

@@ -5,11 +5,12 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.schema import USER_USER, check_edges, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import first_occurrences
 
 
 @functional_transform('clean_social_edges')
-class CleanSocialEdges(BaseTransform):
+class CleanSocialEdges(Checked, BaseTransform):
     r"""Makes the ties :obj:`('user', 'trusts', 'user')` follow the schema
     (functional name: :obj:`clean_social_edges`).
 

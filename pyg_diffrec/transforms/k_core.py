@@ -6,6 +6,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.schema import check_edges, check_interactions, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_whole
 
 
@@ -36,7 +37,7 @@ def _select_edges(
 
 
 @functional_transform('interaction_k_core')
-class KCore(BaseTransform):
+class KCore(Checked, BaseTransform):
     r"""Keeps the largest set of users and items in which every user has at least
     :obj:`k_user` and every item at least :obj:`k_item` interactions (functional
     name: :obj:`interaction_k_core`).

@@ -12,10 +12,11 @@ from pyg_diffrec.transforms._user_split import (
     set_masks,
     split_by_ratio,
 )
+from pyg_diffrec.utils.arguments import Checked
 
 
 @functional_transform('random_interaction_split')
-class RandomSplit(BaseTransform):
+class RandomSplit(Checked, BaseTransform):
     r"""Splits the interactions of each user at random into training, validation
     and test (functional name: :obj:`random_interaction_split`).
 

@@ -17,11 +17,12 @@ from pyg_diffrec.transforms._user_split import (
     check_share,
     rounded_share,
 )
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import sample_distinct
 
 
 @functional_transform('rewire_social_edges')
-class RewireSocialEdges(BaseTransform):
+class RewireSocialEdges(Checked, BaseTransform):
     r"""Replaces a share of the ties between users by fake ones, to see how a model
     bears them (functional name: :obj:`rewire_social_edges`).
 

@@ -14,11 +14,12 @@ from pyg_diffrec.transforms._user_split import (
     set_masks,
     split_by_ratio,
 )
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_whole
 
 
 @functional_transform('temporal_interaction_split')
-class TemporalSplit(BaseTransform):
+class TemporalSplit(Checked, BaseTransform):
     r"""Splits the interactions of each user along time: the first are for
     training, the next for validation, the last for test (functional name:
     :obj:`temporal_interaction_split`).

@@ -1,7 +1,25 @@
+import math
+import re
+import sys
+from datetime import date, datetime
+from pathlib import Path
+
 import pytest
 
+from pyg_diffrec import models
 from pyg_diffrec.bench import dataset_names, load_suite, parse_suite, plan, suite_names
+from pyg_diffrec.bench.data import dataset_arguments
+from pyg_diffrec.bench.suite import (
+    MODEL_KEYS,
+    PROTOCOL_KEYS,
+    SUITE_KEYS,
+    TRAINING_KEYS,
+)
+from pyg_diffrec.bench.tune import load_space, spaces
 from pyg_diffrec.evaluation import Protocol
+from pyg_diffrec.models import MODELS, VARIANTS, presets
+from pyg_diffrec.models.hyper_parameters import check_hyper_parameters
+from pyg_diffrec.utils.toml import tomllib
 
 MINIMAL = {'datasets': [{'name': 'synthetic'}], 'models': [{'name': 'EASE'}]}
 
@@ -137,6 +155,7 @@ def test_key_changes_with_all_that_decides_the_numbers():
         ({'models': []}, "'models' is missing in suite 'mine'"),
         ({'models': [{'name': 'Eaze'}]}, "Unknown model in suite 'mine' 'Eaze'"),
         ({'models': [{'name': 'EASE', 'l3': 1.0}]}, "'l3'. Did you mean 'l2'"),
+        ({'models': [{'name': 'SimGCL', 'alpha': [1.0]}]}, "Unknown key .* 'alpha'"),
         ({'models': [{'name': 'EASE', 'grid': {'l3': [1]}}]}, "Did you mean 'l2'"),
         ({'models': [{'name': 'EASE', 'grid': {'l2': 1}}]}, 'a non-empty list'),
         ({'models': [{'name': 'EASE'}] * 2}, "Two models are called 'ease'"),
@@ -148,11 +167,48 @@ def test_key_changes_with_all_that_decides_the_numbers():
         ({'training': {'epoch': 3}}, "Did you mean 'epochs'"),
         ({'training': {'epochs': 0}}, "'training.epochs' needs to be a positive"),
         ({'models': [{'name': 'EASE', 'training': {'epoch': 1}}]}, "mean 'epochs'"),
-        ({'metrics': ['Recal@20']}, "Did you mean 'Recall'"),
+        ({'metrics': ['Recal@20']}, "'metrics' of suite 'mine': .*mean 'Recall'"),
+        ({'metrics': ['Recall@²']}, "'metrics' of suite 'mine': "),
+        ({'metric': 'Recall'}, "'metric' of suite 'mine': .*list length"),
         ({'metric': 'MRR@5'}, "Unknown metric among 'metrics'"),
         ({'metric': 'Coverage@5', 'metrics': ['Coverage@5']}, 'higher is better'),
         ({'metrics': 'Recall@20'}, "'metrics' needs to be of type 'list'"),
         ({'seeds': ['1']}, "'seeds' needs to be a list of integers"),
+        ({'metrics': 'Recall@20'}, "'metrics' needs to be a list of strings"),
+        ({'seeds': ['1']}, "'seeds' needs to be a list of whole numbers"),
+        ({'seeds': '1'}, "'seeds' needs to be a list of whole numbers in suite 'mine'"),
+        ({'seeds': [-1]}, r"'seeds' needs .*\[0, 2\^32\)"),
+        ({'seeds': []}, "'seeds' needs at least one"),
+        ({'title': 3}, "'title' needs to be a string"),
+        ({'metric': ['Recall@20']}, "'metric' needs to be a string"),
+        ({'table': 'Recall@20'}, "'table' needs to be a list of strings"),
+        ({'best_on_test': 1}, "'best_on_test' needs to be true or false"),
+        ({'user_groups': [True]}, "'user_groups' needs to be a list of whole numbers"),
+        ({'over': [0]}, "'over' needs to be a string in suite 'mine'"),
+        ({'datasets': 3}, r"'datasets' needs to be tables.*'\[\[datasets\]\]'"),
+        ({'datasets': ['synthetic']}, r"'datasets' needs to be tables"),
+        ({'datasets': {'name': 'synthetic'}}, r"'datasets' needs to be tables"),
+        ({'datasets': [{'name': 3}]}, "'name' needs to be a string in a dataset"),
+        ({'datasets': [{'name': ['a']}]}, "'name' needs to be a string in a dataset"),
+        ({'models': date(1979, 5, 27)}, r"'models' needs to be tables.*got"),
+        ({'models': {'a': 1}}, r"'models' needs to be tables.*'\[\[models\]\]'"),
+        ({'models': [{'name': 'EASE', 'label': [1]}]}, "'label' needs to be a string"),
+        ({'models': [{'name': 'EASE', 'preset': 3}]}, "'preset' needs to be a string"),
+        ({'models': [{'name': 'EASE', 'grid': 0.5}]}, "'grid' needs to be a dict"),
+        (
+            {'models': [{'name': 'EASE', 'training': 5}]},
+            "'training' needs to be",
+        ),
+        ({'training': 'long'}, "'training' needs to be a dictionary"),
+        ({'training': {'epochs': True}}, "'epochs' needs to be a whole number"),
+        ({'protocol': ['train']}, "'protocol' needs to be a dictionary"),
+        ({'protocol': {'history': 3.5}}, "'history' needs to be a string or a list"),
+        ({'protocol': {'history': []}}, "'history' needs to name at least one"),
+        ({'protocol': {'empty_users': 1}}, "'empty_users' needs to be a string"),
+        (
+            {'protocol': {'allow_future_history': 'no'}},
+            "'allow_future_history' needs to be true or false in 'protocol' of suite",
+        ),
     ],
 )
 def test_mistakes_are_named(changes, message):
@@ -164,9 +220,179 @@ def test_files_that_do_not_exist_or_do_not_parse(tmp_path):
     with pytest.raises(ValueError, match="Unknown suite 'ml1m'. Did you mean 'ml-1m'"):
         load_suite('ml1m')
     path = tmp_path / 'mine.toml'
-    with pytest.raises(ValueError, match='or a path to a .toml file'):
+    with pytest.raises(ValueError, match=r"There is no suite file '.*mine\.toml'"):
         load_suite(str(path))
-    path.write_text('seeds = [1')
-    with pytest.raises(ValueError, match='mine.toml.*is not valid TOML'):
-        load_suite(str(path))
+    with pytest.raises(ValueError, match=r"no suite file.*'ml-1m' needs no '\.toml'"):
+        load_suite('ml-1m.toml')
+    for content, message in (
+        (b'seeds = [1', 'is not valid TOML'),
+        (b'title = "\xff"', 'byte 9 is no UTF-8; save'),
+        (b'seeds = ' + b'[' * 100_000, 'is not valid TOML'),
+        (b'seeds = ' + b'1' * 5000, 'is not valid TOML'),
+        (b'seeds = [1]\n[models]\na = 1', "'datasets' is missing in suite 'mine'"),
+        (b'[[datasets]]\nname = "x"\n[models]\na = 1', "'models' needs to be tables"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f'mine.toml.*{message}'):
+            load_suite(str(path))
+    # As some editors begin a file.
+    text = '[[datasets]]\nname = "synthetic"\n[[models]]\nname = "EASE"\n'
+    path.write_text(text, encoding='utf-8-sig')
+    assert load_suite(str(path)).models[0].name == 'EASE'
     assert 'ml-1m_noisy' in dataset_names()
+
+
+@pytest.mark.parametrize(
+    ('model', 'key', 'value', 'needed'),
+    [
+        ('DiffRec', 'lr', 'abc', 'a number'),
+        ('DiffRec', 'lr', True, 'a number'),
+        ('DiffRec', 'lr', math.inf, 'positive|finite'),
+        ('DiffRec', 'hidden_channels', ['a'], 'a whole number or a list'),
+        ('DiffRec', 'norm', -1, 'true or false'),
+        ('DiffRec', 'act', 3.0, 'a string'),
+        ('DiffRec', 'act', 'tanhh', "Could not resolve 'tanhh'"),
+        ('DiffRec', 'act', 'threshold', 'missing'),
+        ('DiffRec', 'schedule', 'quadratic', "Unknown schedule 'quadratic'"),
+        ('DiffRec', 'weighting', 'none', "Unknown weighting 'none'"),
+        ('DiffRec', 'timestep_sampler', 'none', "Unknown timestep sampler 'none'"),
+        ('DiffRec', 'temporal', 'quadratic', "Unknown temporal form 'quadratic'"),
+        ('DiffRec', 'temporal', {'form': 'linear', 'w': 1}, 'unexpected keyword'),
+        ('DiffRec', 'temporal', {'form': 'hyperbolic', 'h': math.nan}, "'h' needs"),
+        ('DiffRec', 'noise_seed', [], 'a whole number'),
+        ('DiffRec', 'num_timesteps', 10**9, 'at most'),
+        ('DiffRec', 'lr', date(1979, 5, 27), 'a number'),
+        ('SimGCL', 'temperature', math.inf, 'finite'),
+        ('DiffNet', 'layer_weight', 'abc', 'true or false'),
+        ('MultiVAE', 'latent_channels', 0.5, 'a whole number'),  # Of its base.
+        ('LDiffRec', 'num_clusters', '2', 'a whole number'),  # Of `from_data`.
+        ('LDiffRec', 'annealing', {'elbo': 1.0}, "an? 'Annealing'"),
+        ('LDiffRec', 'cluster_seed', -1, 'negative'),
+        ('TDiffRec', 'temporal_training', [], 'true or false'),
+    ],
+)
+def test_hyper_parameters_are_checked_before_anything_trains(model, key, value, needed):
+    place = "model 'one' of suite 'mine'"
+    table = {'name': model, 'label': 'one'}
+    with pytest.raises(ValueError, match=f"'{key}'.*{place}") as caught:
+        parse(models=[{'name': 'EASE'}, {**table, key: value}])
+    assert re.search(needed, str(caught.value))
+    with pytest.raises(ValueError, match=f"'{key}'.*'grid' of {place}"):
+        parse(models=[{**table, 'grid': {key: [value]}}])
+
+
+def test_what_a_preset_file_holds_is_checked(tmp_path):
+    path = tmp_path / 'mine.toml'
+    spec = {'name': 'LTDiffRec', 'preset': str(path)}
+    for content, message in (
+        ('lr = "abc"', "'lr' needs to be a number"),
+        ('lr = nan', "'lr' needs to be positive"),
+        ('lrr = 0.1', "'lrr'. Did you mean 'lr'"),
+        ('[other]\nlr = 0.1', "Unknown key of preset .* 'other'"),
+    ):
+        path.write_text(content, encoding='utf-8')
+        with pytest.raises(ValueError, match=message) as caught:
+            parse(models=[spec])
+        assert f"preset '{path}' of 'LTDiffRec'" in str(caught.value)
+    path.write_text('lr = 0.1', encoding='utf-8')
+    assert parse(models=[spec]).models[0].args == {'temporal': 'linear', 'lr': 0.1}
+
+
+@pytest.mark.parametrize('model', [*MODELS, *VARIANTS])
+def test_presets_of_the_package_hold_what_the_model_takes(model):
+    cls = getattr(models, VARIANTS.get(model, (model, {}))[0])
+    for name, args in presets(model).items():
+        check_hyper_parameters(cls, args, name)
+
+
+def test_spaces_hold_what_the_model_takes(tmp_path, monkeypatch):
+    assert all(load_space(model) for model in spaces())
+    module = sys.modules['pyg_diffrec.bench.tune']
+    monkeypatch.setattr(module, '_FOLDER', tmp_path)
+    for content, message in (
+        ('l2 = { low = 1.0, high = inf }', "'l2' needs to be finite"),
+        ('l2 = { choices = [1.0, "a"] }', "'l2' needs to be a number"),
+        ('l3 = { choices = [1.0] }', "'l3'. Did you mean 'l2'"),
+    ):
+        (tmp_path / 'EASE.toml').write_text(content, encoding='utf-8')
+        with pytest.raises(ValueError, match=message):
+            load_space('EASE')
+
+
+@pytest.mark.parametrize(
+    ('name', 'key', 'value', 'needed'),
+    [
+        ('synthetic', 'num_users', 'many', 'a whole number'),
+        ('synthetic', 'num_groups', 0, 'positive'),
+        ('synthetic', 'num_social', math.nan, 'finite'),
+        ('synthetic', 'modalities', {'image': 'wide'}, 'a dictionary of lists'),
+        ('synthetic', 'random_share', '0.1', 'a number'),
+        ('ml-1m_clean', 'roles', 'other', r"one of \['published', 'chronological'\]"),
+        ('ml-1m_clean', 'roles', 3, 'one of'),
+        ('tiktok', 'modalities', 'image', 'a list of strings'),
+        ('ciao', 'rewired_share', 1.5, r'lie in \[0, 1\]'),
+        ('ciao', 'rewired_share', datetime(1979, 5, 27), 'a number'),
+    ],
+)
+def test_arguments_of_datasets_are_checked(name, key, value, needed):
+    with pytest.raises(ValueError, match=f"'{key}' needs .*{needed}.*'{name}'"):
+        parse(datasets=[{'name': name, key: value}])
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'seeds': [1, 2, 1]}, "'seeds' lists 1 more than once in suite 'mine'"),
+        ({'metrics': ['Recall@20', 'Recall@020']}, "'metrics' lists .* more than once"),
+        ({'table': ['Recall@20'] * 2}, "'table' lists 'Recall@20' more than once"),
+        ({'datasets': [{'name': 'synthetic'}] * 2}, "'datasets' lists .*'synthetic'"),
+        (
+            {'datasets': [{'name': 'synthetic', 'history': x} for x in ('train', [])]},
+            'at least one',
+        ),
+        ({'protocol': {'history': ['train', 'train']}}, "'history' lists 'train' more"),
+        (
+            {'models': [{'name': 'EASE', 'grid': {'l2': [1, 2.0, 1.0]}}]},
+            "'grid.l2' lists 1.0 more than once in model 'EASE'",
+        ),
+    ],
+)
+def test_what_means_a_set_names_each_once(changes, message):
+    with pytest.raises(ValueError, match=message):
+        parse(**changes)
+
+
+def test_overriding_with_a_set_names_each_once():
+    suite = load_suite('default')
+    for changes, message in (
+        ({'seeds': [1, 1]}, "'seeds' lists 1 more than once"),
+        ({'models': ['EASE', 'ease']}, "'models' lists 'ease' more than once"),
+        ({'seeds': [-1]}, "'seeds' needs"),
+        ({'seeds': []}, "'seeds' needs"),
+        ({'models': []}, "'models' needs at least one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            suite.override(**changes)
+
+
+def test_a_name_of_a_preset_looks_keys_up_and_does_no_more():
+    for name in ('{name.__class__}', '{name:1000000000}', '{0}', '{'):
+        with pytest.raises(ValueError, match='preset'):
+            parse(models=[{'name': 'DiffRec', 'preset': name}])
+
+
+def test_the_page_on_suites_names_every_key():
+    page = (Path(__file__).parents[2] / 'docs' / 'suites.md').read_text('utf-8')
+    keys = [*SUITE_KEYS, *MODEL_KEYS, *PROTOCOL_KEYS, *TRAINING_KEYS, 'history']
+    for name in dataset_names():
+        keys += dataset_arguments(name)
+    for key in keys:
+        assert re.search(rf'^\| `{key}` \|', page, re.MULTILINE), key
+
+
+def test_examples_of_the_page_on_suites_are_valid():
+    page = (Path(__file__).parents[2] / 'docs' / 'suites.md').read_text('utf-8')
+    examples = re.findall(r'```toml\n(.*?)```', page, re.DOTALL)
+    assert len(examples) >= 2
+    for example in examples:
+        assert list(plan(parse_suite(tomllib.loads(example), 'example')))

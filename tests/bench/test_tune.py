@@ -43,10 +43,10 @@ class Middle:
 @pytest.mark.parametrize('name', spaces())
 def test_every_space_suggests_arguments_of_its_model(name):
     from pyg_diffrec import models
-    from pyg_diffrec.bench.suite import _hyper_parameters
+    from pyg_diffrec.models.hyper_parameters import hyper_parameters
 
     args = suggest(Middle(), load_space(name))
-    assert set(args) <= set(_hyper_parameters(getattr(models, name)))
+    assert set(args) <= set(hyper_parameters(getattr(models, name)))
 
 
 def test_search_starts_with_presets(tmp_path):
@@ -99,7 +99,7 @@ def test_failed_trials_do_not_stop_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'load_space', lambda model: space)
     lines = []
     (path,) = tune_function('EASE', DATA, 12, tmp_path, echo=lines.append)
-    assert any("failed: 'l2' needs to be positive" in line for line in lines)
+    assert any("failed: 'l2' must not be negative" in line for line in lines)
     assert 'l2 = 5.0' in path.read_text()
     space['l2'] = {'choices': [-1.0]}
     with pytest.raises(ValueError, match='No trial of .* succeeded'):

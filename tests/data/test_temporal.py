@@ -162,6 +162,8 @@ def test_an_order_that_is_none_of_time_may_be_stated():
 def test_bad_descriptions_are_refused(temporal, error, match):
     with pytest.raises(error, match=match):
         resolve_temporal(temporal)
+
+
 @pytest.mark.parametrize('rescale', [False, True])
 @pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16, torch.float])
 def test_no_interaction_is_dropped_in_any_precision(dtype, rescale):

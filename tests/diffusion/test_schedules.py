@@ -36,7 +36,7 @@ def test_bad_arguments_are_refused(name):
     with pytest.raises(ValueError, match=r"'num_timesteps' needs .* \(got 0\)"):
         schedule(0)
     if name.startswith('linear'):
-        with pytest.raises(ValueError, match="'noise_scale' needs to be non-negative"):
+        with pytest.raises(ValueError, match="'noise_scale' must not be negative"):
             schedule(3, noise_scale=-1.0)
         with pytest.raises(ValueError, match="'noise_min' and 'noise_max' need"):
             schedule(3, noise_min=0.2, noise_max=0.1)

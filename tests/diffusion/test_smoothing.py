@@ -150,19 +150,19 @@ def test_rows_smoothed_before_are_taken_as_they_are():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(TypeError, match="'smooth' needs to be callable.*'Tensor'"):
+    with pytest.raises(TypeError, match="'smooth' needs to be callable.*got tensor"):
         GraphSmoothing(S)
     with pytest.raises(ValueError, match=r"'num_timesteps' needs to be positive"):
         GraphSmoothing(smooth, num_timesteps=0)
     for name in ('alpha', 'noise_scale'):
-        with pytest.raises(ValueError, match=f"'{name}' needs to be non-negative"):
+        with pytest.raises(ValueError, match=f"'{name}' .*negative"):
             GraphSmoothing(smooth, **{name: -0.1})
     for decay in (-0.1, 1.1):
         with pytest.raises(ValueError, match=r"'decay' needs to lie in \[0, 1\]"):
             GraphSmoothing(smooth, decay=decay)
     with pytest.raises(ValueError, match="Unknown timestep sampler 'some'"):
         GraphSmoothing(smooth, timestep_sampler='some')
-    with pytest.raises(TypeError, match="'timestep_sampler' needs to be a name"):
+    with pytest.raises(TypeError, match="'timestep_sampler' needs to be a string"):
         GraphSmoothing(smooth, timestep_sampler=3)
     diffusion, t = GraphSmoothing(smooth), torch.zeros(3)
     for call in (

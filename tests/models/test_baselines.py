@@ -77,9 +77,10 @@ def test_item_knn_equals_a_loop_over_items(k, monkeypatch):
 
 def test_item_knn_contract_time_and_errors():
     check_model(ItemKNN, toy_data(), k=5, temporal={'form': 'hyperbolic', 'h': 1.0})
-    for options in ({'k': 0}, {'shrinkage': -1.0}):
-        with pytest.raises(ValueError, match="'k' needs to be positive and"):
-            ItemKNN(5, **options)
+    with pytest.raises(ValueError, match="'k' needs to be positive in 'ItemKNN'"):
+        ItemKNN(5, k=0)
+    with pytest.raises(ValueError, match="'shrinkage' must not be negative"):
+        ItemKNN(5, shrinkage=-1.0)
     assert str(ItemKNN(5)) == 'ItemKNN(5, k=100, shrinkage=20.0)'
 
 
@@ -103,7 +104,8 @@ def test_gfcf_contract_items_without_interactions_and_errors():
     scores = GFCF.from_data(lonely).recommend_rows([[0, 3]], k=5)
     assert scores.score[0, :3].isfinite().all()
     assert scores.score[0, 2] == 0
-    for options in ({'alpha': -1.0}, {'num_factors': 0}):
-        with pytest.raises(ValueError, match="'alpha' needs to be non-negative"):
-            GFCF(5, **options)
+    with pytest.raises(ValueError, match="'alpha' needs to be non-negative"):
+        GFCF(5, alpha=-1.0)
+    with pytest.raises(ValueError, match="'num_factors' needs to be positive"):
+        GFCF(5, num_factors=0)
     assert str(GFCF(5)) == 'GFCF(5, alpha=0.3, num_factors=256)'

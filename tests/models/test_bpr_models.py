@@ -199,7 +199,7 @@ def test_temporal_weights_need_time_order_and_a_known_form(cls):
     cls.from_data(data)
     with pytest.raises(ValueError, match='temporal form'):
         cls(5, 3, temporal='quadratic')
-    with pytest.raises(TypeError, match="'temporal' needs to be a form"):
+    with pytest.raises(TypeError, match="'temporal' needs to be a string or"):
         cls(5, 3, temporal=2.0)
 
 

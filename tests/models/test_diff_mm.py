@@ -504,8 +504,8 @@ def test_bad_arguments_are_refused():
         ({'cold_items': 'none'}, "'cold_items' needs to be one of"),
         ({'projection': {'text': 'linear'}}, r"'projection' needs .*\['image'\].*text"),
         ({'projection': 'cubic'}, "'projection' needs to be one of"),
-        ({'temperature': 0.0}, "'denoiser_lr' and 'temperature' need to be positive"),
-        ({'contrast': -1.0}, "'contrast' not negative in 'DiffMM'"),
+        ({'temperature': 0.0}, "'temperature' needs to be positive in 'DiffMM'"),
+        ({'contrast': -1.0}, "'contrast' must not be negative in 'DiffMM'"),
         ({'fusion_ratio': 2.0}, "'fusion_ratio' needs"),
         ({'edge_dropout': 1.0}, "'edge_dropout' needs"),
     ):

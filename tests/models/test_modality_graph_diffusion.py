@@ -212,8 +212,8 @@ def test_repr_reset_and_bad_arguments():
     generator.reset_parameters()
     assert not torch.equal(generator.denoisers[1].weight, before)
     for options, message in (
-        ({'num_modalities': 0}, "'num_modalities' and 'pool_size' need"),
-        ({'num_modalities': 1, 'pool_size': 0}, "'pool_size' need to be positive"),
+        ({'num_modalities': 0}, "'num_modalities' needs to be positive"),
+        ({'num_modalities': 1, 'pool_size': 0}, "'pool_size' needs to be positive"),
         ({'num_modalities': 1, 'noise': 'pink'}, "'noise' needs .*'pooled'.*'pink'"),
         ({'num_modalities': 1, 'dropout': 1.0}, r"'dropout' needs to lie in \[0, 1\)"),
         (

@@ -134,8 +134,12 @@ def test_learns_the_planted_groups():
 
 
 def test_bad_arguments_are_refused():
-    for options in ({'num_layers': 0}, {'eps': -1.0}, {'temperature': 0.0}):
-        with pytest.raises(ValueError, match="'num_layers' and 'temperature' need"):
+    for options, message in (
+        ({'num_layers': 0}, "'num_layers' needs to be positive in 'SimGCL'"),
+        ({'eps': -1.0}, "'eps' must not be negative in 'SimGCL'"),
+        ({'temperature': 0.0}, "'temperature' needs to be positive in 'SimGCL'"),
+    ):
+        with pytest.raises(ValueError, match=message):
             SimGCL(5, num_users=3, **options)
     for option in ({'alpha': [0.0, 1.0, 0.0]}, {'edge_dropout': 0.1}):
         with pytest.raises(TypeError, match=f"takes no '{next(iter(option))}'"):

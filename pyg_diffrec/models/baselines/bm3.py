@@ -99,12 +99,6 @@ class BM3(MultiModalRecommender, LightGCN):
             batch_size=batch_size,
             **kwargs,
         )
-        if not 0.0 <= dropout < 1.0 or modality_weight < 0:
-            raise ValueError(
-                f"'dropout' needs to lie in [0, 1) and 'modality_weight' must not be "
-                f"negative in '{self.__class__.__name__}' (got {dropout} and "
-                f'{modality_weight})'
-            )
         self.dropout = dropout
         self.modality_weight = modality_weight
         #: The predictor :math:`p`.

@@ -5,6 +5,7 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.models.baselines.social import SocialRecommender, row_mean
+from pyg_diffrec.typing import Activation
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -66,7 +67,7 @@ class DiffNet(SocialRecommender):
         num_users: int = 0,
         num_layers: int = 2,
         layer_weight: bool = False,
-        act: Any = 'tanh',
+        act: Activation = 'tanh',
         **kwargs: Any,
     ) -> None:
         super().__init__(num_items, num_users, **kwargs)

@@ -70,7 +70,13 @@ class EASE(RowRecommender):
         rows = history.to_scipy()
         gram = torch.from_numpy((rows.T @ rows).toarray())
         gram.diagonal().add_(self.l2)
-        factor = torch.linalg.cholesky(gram)
+        try:
+            factor = torch.linalg.cholesky(gram)
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"'l2' is too small for these interactions in "
+                f"'{self.__class__.__name__}' (got {self.l2}): use a larger one"
+            ) from error
         del gram
         precision = torch.cholesky_inverse(factor)
         weight = precision / -precision.diagonal()

@@ -47,7 +47,14 @@ def _solve_shifted(gram: Tensor, target: Tensor) -> Tensor:
     r"""Solves :math:`(\mathbf{I} + \mathbf{G}) \mathbf{y} = \mathbf{b}` for a batch;
     overwrites :obj:`gram`."""
     gram.diagonal(dim1=1, dim2=2).add_(1)
-    return torch.cholesky_solve(target, torch.linalg.cholesky(gram))
+    try:
+        factor = torch.linalg.cholesky(gram)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            "'l2' or 'alpha0' is too small for these interactions in 'IALS': use a "
+            'larger one'
+        ) from error
+    return torch.cholesky_solve(target, factor)
 
 
 class IALS(RowRecommender):

@@ -59,11 +59,6 @@ class ItemKNN(RowRecommender):
         temporal: Optional[Temporal] = None,
     ) -> None:
         super().__init__(num_items, temporal)
-        if k < 1 or shrinkage < 0:
-            raise ValueError(
-                f"'k' needs to be positive and 'shrinkage' non-negative in "
-                f"'{self.__class__.__name__}' (got {k} and {shrinkage})"
-            )
         self.k = k
         self.shrinkage = shrinkage
         size = (num_items, min(k, num_items))

@@ -91,10 +91,10 @@ class LATTICE(MultiModalRecommender, LightGCN):
             batch_size=batch_size,
             **kwargs,
         )
-        if k < 1 or num_item_layers < 1:
+        if num_item_layers < 1:
             raise ValueError(
-                f"'k' and 'num_item_layers' need to be positive in "
-                f"'{self.__class__.__name__}' (got {k} and {num_item_layers})"
+                f"'num_item_layers' needs to be positive in "
+                f"'{self.__class__.__name__}' (got {num_item_layers})"
             )
         self.k = k
         self.num_item_layers = num_item_layers

@@ -61,6 +61,8 @@ class SimGCL(LightGCN):
         they differ by constants.
     """
 
+    takes_no = ('alpha', 'edge_dropout')
+
     def __init__(
         self,
         num_items: int,
@@ -73,7 +75,7 @@ class SimGCL(LightGCN):
         batch_size: int = 16384,
         **kwargs: Any,
     ) -> None:
-        for key in ('alpha', 'edge_dropout'):
+        for key in self.takes_no:
             if key in kwargs:
                 raise TypeError(
                     f"'{self.__class__.__name__}' takes no '{key}': it averages its "
@@ -82,11 +84,10 @@ class SimGCL(LightGCN):
         super().__init__(
             num_items, num_users, num_layers, lr=lr, batch_size=batch_size, **kwargs
         )
-        if num_layers < 1 or eps < 0 or temperature <= 0 or contrast < 0:
+        if num_layers < 1:
             raise ValueError(
-                f"'num_layers' and 'temperature' need to be positive, 'eps' and "
-                f"'contrast' non-negative in '{self.__class__.__name__}' (got "
-                f'{num_layers}, {temperature}, {eps} and {contrast})'
+                f"'num_layers' needs to be positive in '{self.__class__.__name__}' "
+                f'(got {num_layers})'
             )
         self.num_layers = num_layers
         self.eps = eps

@@ -85,11 +85,6 @@ class VBPR(MultiModalRecommender):
             batch_size=batch_size,
             **kwargs,
         )
-        if feature_dim < 1 or feature_l2 < 0:
-            raise ValueError(
-                f"'feature_dim' needs to be positive and 'feature_l2' not negative in "
-                f"'{self.__class__.__name__}' (got {feature_dim} and {feature_l2})"
-            )
         self.feature_dim = feature_dim
         self.feature_l2 = feature_l2
         #: The factors :math:`\boldsymbol{\gamma}_u` and :math:`\boldsymbol{\theta}_u`.

@@ -3,8 +3,10 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.arguments import Checked
 
-class Denoiser(torch.nn.Module):
+
+class Denoiser(Checked, torch.nn.Module):
     r"""An abstract class for what estimates the clean rows, or the noise, in noised
     rows. A denoiser does not know the schedule, and refuses a condition that it does
     not use.

@@ -6,6 +6,7 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
+from pyg_diffrec.typing import Activation
 from pyg_diffrec.utils.checks import check_positive
 
 
@@ -13,7 +14,7 @@ class _Mixer(torch.nn.Module):
     r"""One small MLP for all entries: mixes tensors of one shape :math:`(B, N)`, and
     a number per row, entry by entry."""
 
-    def __init__(self, in_channels: int, hidden_channels: int, act: Any) -> None:
+    def __init__(self, in_channels: int, hidden_channels: int, act: Activation) -> None:
         super().__init__()
         # The last input is the number per row.
         self.lin = torch.nn.Linear(in_channels, hidden_channels)
@@ -87,7 +88,7 @@ class GiffCFDenoiser(Denoiser):
         embedding_dim: int = 200,
         mixer_channels: int = 2,
         time_embedding_dim: int = 20,
-        act: Any = 'silu',
+        act: Activation = 'silu',
     ) -> None:
         super().__init__()
         check_positive(

@@ -9,6 +9,7 @@ from torch_geometric.nn.resolver import activation_resolver
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
+from pyg_diffrec.typing import Activation
 from pyg_diffrec.utils.checks import check_dropout, check_whole
 from pyg_diffrec.utils.precision import normalize
 
@@ -69,7 +70,7 @@ class MLPDenoiser(Denoiser):
         time_embedding_dim: int = 10,
         dropout: float = 0.5,
         norm: bool = False,
-        act: Any = 'tanh',
+        act: Activation = 'tanh',
         cond_channels: Optional[int] = None,
     ) -> None:
         super().__init__()

@@ -7,6 +7,8 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.sparse_linear import SparseLinear
+from pyg_diffrec.typing import Activation
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -48,7 +50,7 @@ def _linears(channels: Sequence[int]) -> list[torch.nn.Linear]:
     return [torch.nn.Linear(a, b) for a, b in pairwise(channels)]
 
 
-class ClusteredVAE(torch.nn.Module):
+class ClusteredVAE(Checked, torch.nn.Module):
     r"""A variational autoencoder of interaction rows with an encoder, and optionally
     a decoder, per cluster of items, from the `"Diffusion Recommender Model"
     <https://arxiv.org/abs/2304.04971>`_ paper (L-DiffRec).
@@ -103,7 +105,7 @@ class ClusteredVAE(torch.nn.Module):
         encoder_channels: Sequence[int] = (300,),
         decoder_channels: Sequence[int] = (),
         dropout: float = 0.1,
-        act: Any = 'tanh',
+        act: Activation = 'tanh',
     ) -> None:
         super().__init__()
         if cluster.dtype != torch.long:
@@ -115,6 +117,11 @@ class ClusteredVAE(torch.nn.Module):
             raise ValueError(
                 f"'cluster' needs shape [I], with one cluster from 0 up for each item, "
                 f"in '{self.__class__.__name__}' (got {list(cluster.shape)})"
+            )
+        if len(encoder_channels) == 0:
+            raise ValueError(
+                f"'encoder_channels' needs at least one width in "
+                f"'{self.__class__.__name__}', the last that of the latent space"
             )
         sizes = torch.bincount(cluster).tolist()
         if min(sizes) == 0:

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from pyg_diffrec.nn.conv.rec_diff_conv import RecDiffConv
 from pyg_diffrec.typing import OptTensor
-from pyg_diffrec.utils.checks import check_dropout
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.propagation import BipartiteAdj
 
 
-class GraphEncoder(torch.nn.Module):
+class GraphEncoder(Checked, torch.nn.Module):
     r"""An abstract class for encoders whose embeddings are the input plus what each
     layer makes of it, as in the `"RecDiff: Diffusion Model for Social
     Recommendation" <https://arxiv.org/abs/2406.01629>`_ paper.
@@ -46,13 +46,6 @@ class GraphEncoder(torch.nn.Module):
         edge_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        name = self.__class__.__name__
-        if channels < 1 or num_layers < 0:
-            raise ValueError(
-                f"'channels' needs to be positive and 'num_layers' not negative in "
-                f"'{name}' (got {channels} and {num_layers})"
-            )
-        check_dropout(name, dropout=dropout, edge_dropout=edge_dropout)
         self.channels = channels
         self.num_layers = num_layers
         self.weight = weight

@@ -3,12 +3,13 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class LightGCNEncoder(torch.nn.Module):
+class LightGCNEncoder(Checked, torch.nn.Module):
     r"""The encoder of users and items by propagation over their interactions, from
     the `"LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation" <https://arxiv.org/abs/2002.02126>`_ paper.
@@ -57,16 +58,6 @@ class LightGCNEncoder(torch.nn.Module):
     ) -> None:
         super().__init__()
         name = self.__class__.__name__
-        for key, value, least in (
-            ('num_users', num_users, 0),
-            ('num_items', num_items, 1),
-            ('embedding_dim', embedding_dim, 1),
-            ('num_layers', num_layers, 0),
-        ):
-            if value < least:
-                raise ValueError(
-                    f"'{key}' needs to be at least {least} in '{name}' (got {value})"
-                )
         if alpha is None:
             alpha = [1.0 / (num_layers + 1)] * (num_layers + 1)
         if len(alpha) != num_layers + 1:

@@ -197,8 +197,12 @@ def test_initial_weights_have_the_stated_deviation():
 
 
 def test_bad_arguments_are_refused():
-    for args in ((0, [3]), (5, []), (5, [3, 0])):
-        with pytest.raises(ValueError, match="'in_channels' and all 'hidden_channels'"):
+    for args, message in (
+        ((0, [3]), "'in_channels' needs to be positive in 'MLPDenoiser'"),
+        ((5, []), "'in_channels' and all 'hidden_channels'"),
+        ((5, [3, 0]), "'hidden_channels' needs to be positive in 'MLPDenoiser'"),
+    ):
+        with pytest.raises(ValueError, match=message):
             MLPDenoiser(*args)
     with pytest.raises(ValueError, match=r"'dropout' needs to lie in \[0, 1\)"):
         MLPDenoiser(5, 3, dropout=1.0)

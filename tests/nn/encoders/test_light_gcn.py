@@ -92,10 +92,10 @@ def test_repr_and_reset():
 @pytest.mark.parametrize(
     ('change', 'match'),
     [
-        ({'num_users': -1}, "'num_users' needs to be at least 0"),
-        ({'num_items': 0}, "'num_items' needs to be at least 1"),
-        ({'embedding_dim': 0}, "'embedding_dim' needs to be at least 1"),
-        ({'num_layers': -1}, "'num_layers' needs to be at least 0"),
+        ({'num_users': -1}, "'num_users' must not be negative"),
+        ({'num_items': 0}, "'num_items' needs to be positive"),
+        ({'embedding_dim': 0}, "'embedding_dim' needs to be positive"),
+        ({'num_layers': -1}, "'num_layers' must not be negative"),
         ({'alpha': [1.0, 1.0]}, r"'alpha' needs 3 weights .*\(got 2\)"),
         ({'edge_dropout': 1.0}, r"'edge_dropout' needs to lie in \[0, 1\)"),
         ({'edge_dropout': -0.1}, r"'edge_dropout' needs to lie in \[0, 1\)"),

@@ -136,7 +136,7 @@ def test_reset_repr_and_bad_arguments():
         MultiModalEncoder([3], 4, ['linear'], num_layers=-1)
     with pytest.raises(ValueError, match=r"'projection' needs .*'linear'.*'cubic'"):
         ModalityEncoder(3, 4, 'cubic')
-    with pytest.raises(ValueError, match="'in_channels' and 'out_channels'"):
+    with pytest.raises(ValueError, match="'in_channels' needs to be positive"):
         ModalityEncoder(0, 4)
 
 

@@ -161,9 +161,10 @@ def test_repr_reset_and_errors(cls):
     before = [p.clone() for p in encoder.parameters()]
     encoder.reset_parameters()
     assert not any(torch.equal(a, b) for a, b in zip(before, encoder.parameters()))
-    for kwargs in ({'channels': 0, 'num_layers': 1}, {'channels': 1, 'num_layers': -1}):
-        with pytest.raises(ValueError, match="'channels' needs to be positive and"):
-            cls(**kwargs)
+    with pytest.raises(ValueError, match="'channels' needs to be positive in"):
+        cls(0, num_layers=1)
+    with pytest.raises(ValueError, match="'num_layers' must not be negative in"):
+        cls(1, num_layers=-1)
     for key in ('dropout', 'edge_dropout'):
         with pytest.raises(ValueError, match=rf"'{key}' needs to lie in \[0, 1\)"):
             cls(5, 1, **{key: 1.0})
