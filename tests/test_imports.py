@@ -122,8 +122,19 @@ def test_importing_the_package_loads_nothing():
     run_without(heavy, 'import pyg_diffrec\nassert pyg_diffrec.__version__')
     run_without(
         ['torch_geometric', 'scipy', *COMPILED],
-        'import pyg_diffrec.typing, pyg_diffrec.resolver, pyg_diffrec.products',
+        'import pyg_diffrec.typing, pyg_diffrec.resolver, pyg_diffrec.products\n'
+        'import pyg_diffrec.utils.checks, pyg_diffrec.utils.counter_noise\n'
+        'import pyg_diffrec.utils.precision',
     )
+
+
+def test_files_of_utils_load_on_first_use():
+    from pyg_diffrec import utils
+
+    assert set(utils.__all__) == set(utils._FILES) <= set(dir(utils))
+    assert all(getattr(utils, name).__name__ == name for name in utils.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'SparseRow'"):
+        _ = utils.SparseRow
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What all diffusions share, and how little a further one needs."""
 
+import copy
 import inspect
 
 import pytest
@@ -215,3 +216,18 @@ def test_losses_in_half_precision_are_finite_and_right(dtype, prediction):
         ]
         assert losses[0].dtype == torch.float
         torch.testing.assert_close(losses[0].double(), losses[1], rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize('process', PROCESSES[:5], ids=str)
+def test_no_step_looks_at_values_on_a_device(process):
+    # Tensors on the device `meta` have no values: a look at one is an error.
+    process = copy.deepcopy(process).to('meta')
+    x = torch.rand(4, 9, device='meta', requires_grad=True)
+    t = torch.zeros(4, dtype=torch.long, device='meta')
+    noise = torch.rand(4, 9, device='meta')
+    for options in ({}, {'t': t, 'noise': noise}):
+        process.training_losses(lambda x_t, t: x_t, x, **options).loss.sum().backward()
+    assert process.q_sample(x, t, noise).shape == (4, 9)
+    assert process.p_sample_loop(lambda x_t, t: x_t, x).shape == (4, 9)
+    with pytest.raises(ValueError, match="'t' needs shape"):
+        process.q_sample(x, t[:1])

@@ -253,3 +253,15 @@ def test_products_compile_in_one_piece(rows, backend):
         grads.append((*out, *torch.autograd.grad(total, [weight, vector])))
     for expected, actual in zip(*grads, strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+def test_no_product_looks_at_values_on_a_device():
+    # Tensors on the device `meta` have no values: a look at one is an error.
+    rowptr, col = (torch.zeros(n, dtype=torch.long, device='meta') for n in (4, 5))
+    rows = SparseRows(rowptr, col, num_cols=6).to(dtype=torch.double)
+    other = torch.rand(6, 2, device='meta', dtype=torch.double)
+    assert rows.with_value(rows.value * 2).matmul(other).shape == (3, 2)
+    vector = torch.rand(6, device='meta', dtype=torch.double)
+    assert rows.dot(vector).shape == (3,)
+    assert rows.dot_dense(vector.expand(3, -1)).shape == (3,)
+    assert rows.to_dense().shape == (3, 6)
