@@ -376,7 +376,7 @@ def test_users_and_items_without_interactions_are_scored():
     fit(model, epochs=2, progress=False)
     assert bool(score(model).isfinite().all())
     assert bool((score(model) != 0).all())
-    assert len(model.recommend([1], 6).item.unique()) == 6
+    assert len(model.recommend([1], 6, exclude='train').item.unique()) == 6
 
 
 def test_learns_the_planted_groups():
