@@ -30,7 +30,7 @@ class GatedDenoiser(Denoiser):
         self.decode = torch.nn.Linear(hidden_channels, num_items)
         self.dropout = torch.nn.Dropout(0.5)
 
-    def forward(self, x_t, t, cond=None):
+    def forward(self, x_t, t):
         code = self.embed(t, x_t.dtype)
         h = (self.encode(self.dropout(x_t)) + self.code(code)).relu()
         return self.gate(code).sigmoid() * x_t + self.decode(h)

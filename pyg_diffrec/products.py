@@ -57,8 +57,10 @@ def kept(
         compute (Callable): Computes it.
         lasting (bool): Whether the outermost scope keeps it, or the innermost.
     """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return compute()
     scopes = _SCOPES.get()
-    if not scopes or torch.is_grad_enabled():
+    if not scopes:
         return compute()
     scope = scopes[0 if lasting else -1]
     # What autocast does to a product is part of it.

@@ -30,7 +30,14 @@ def resolve(name: str, module: ModuleType, *, kind: str, suffix: str = '') -> An
 
     Raises:
         ValueError: If there is no such name; the error lists the choices.
+        TypeError: If :obj:`name` is not a string.
     """
+    if not isinstance(name, str):
+        got = getattr(name, '__name__', None) or type(name).__name__
+        raise TypeError(
+            f'A {kind} needs to be given by its name, one of '
+            f"{', '.join(names(module, suffix))} (got '{got}')"
+        )
     choices = {_normalize(key, suffix): key for key in module.__all__}
     key = choices.get(_normalize(name, suffix))
     if key is None:

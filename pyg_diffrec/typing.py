@@ -1,12 +1,13 @@
 r"""Types shared by the whole package."""
 
-from typing import Any, Iterable, Literal, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Iterable, Literal, NamedTuple, Optional
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyg_diffrec.utils.sparse import SparseRows
+if TYPE_CHECKING:  # At run time this file needs nothing but PyTorch.
+    from pyg_diffrec.utils.sparse import SparseRows
 
 OptTensor = Optional[Tensor]
 
@@ -25,7 +26,7 @@ class RowBatch(NamedTuple):
     """
 
     user: Tensor
-    rows: SparseRows
+    rows: 'SparseRows'
 
 
 class Phase(NamedTuple):

@@ -21,4 +21,7 @@ def test_miss_lists_the_choices_and_the_nearest():
         ValueError, match="schedule 'cosin'. Did you mean 'cosine'.*binom"
     ):
         resolve('cosin', schedules, kind='schedule', suffix='_beta_schedule')
+    for name, got in ((len, 'len'), (3, 'int'), (None, 'NoneType')):
+        with pytest.raises(TypeError, match=f"thing needs .*cosine.*got '{got}'"):
+            resolve(name, schedules, kind='thing', suffix='_beta_schedule')
     assert unknown('thing', 'zzz', ['a', 'b']) == "Unknown thing 'zzz'. Choices: a, b"

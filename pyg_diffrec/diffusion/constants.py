@@ -1,34 +1,112 @@
 r"""What follows from a schedule: the constants of the forward and reverse process."""
 
-from typing import Optional, Union
+import inspect
+from typing import Any, Callable, Optional, Union
 
 import torch
 from torch import Tensor
 
 from pyg_diffrec.diffusion import schedules
+from pyg_diffrec.diffusion import weighting as weightings
 from pyg_diffrec.resolver import resolve
+from pyg_diffrec.typing import PredictionType
+
+#: A name, betas :math:`(T)`, or a function of the number of steps that gives them.
+Schedule = Union[str, Tensor, Callable[..., Tensor]]
 
 
 def resolve_betas(
-    schedule: Union[str, Tensor], num_timesteps: Optional[int] = None, **kwargs: float
+    schedule: Schedule, num_timesteps: Optional[int] = None, **kwargs: float
 ) -> Tensor:
-    r"""The float64 betas :math:`(T)` of a named schedule, or those that are given.
+    r"""The float64 betas :math:`(T)` of a named schedule, those that a function
+    :obj:`schedule(num_timesteps, **kwargs)` gives, or those that are given.
 
     Raises:
-        ValueError: If the name is unknown or has no :obj:`num_timesteps`, or given
-            betas do not have shape :math:`(T)`.
+        ValueError: If the name is unknown, a name or function has no
+            :obj:`num_timesteps`, or betas do not have shape :math:`(T)` or come with
+            arguments that only a name or function can take.
+        TypeError: If the schedule is nothing of these.
     """
     if isinstance(schedule, Tensor):
-        if schedule.dim() != 1 or schedule.numel() < 1:
+        if kwargs:
             raise ValueError(
-                f"'schedule' needs shape [T] when it holds betas "
-                f'(got {list(schedule.shape)})'
+                f'Betas that are given take no further arguments (got '
+                f'{sorted(kwargs)}): name a schedule, or leave them out'
             )
-        return schedule.to(torch.double)
+        size = schedule.numel() if num_timesteps is None else num_timesteps
+        return _checked(schedule, size, "'schedule'")
+    if not isinstance(schedule, str) and not callable(schedule):
+        raise TypeError(
+            f"'schedule' needs to be a name, a tensor of betas or a function of "
+            f"'num_timesteps' (got '{type(schedule).__name__}')"
+        )
     if num_timesteps is None:
         raise ValueError("'num_timesteps' is required with a named schedule")
-    function = resolve(schedule, schedules, kind='schedule', suffix='_beta_schedule')
-    return function(num_timesteps, **kwargs)
+    if isinstance(schedule, str):
+        named = resolve(schedule, schedules, kind='schedule', suffix='_beta_schedule')
+        return named(num_timesteps, **kwargs)
+    schedules.check_num_timesteps(num_timesteps)
+    return _checked(schedule(num_timesteps, **kwargs), num_timesteps, "'schedule'")
+
+
+#: A name, or a function of the betas and of what is predicted.
+Weighting = Union[str, Callable[[Tensor, PredictionType], Tensor]]
+
+
+def resolve_weights(
+    weighting: Weighting, betas: Tensor, prediction: PredictionType
+) -> tuple[str, Tensor]:
+    r"""The name, and the float64 loss weights :math:`(T)`, of a named weighting or of a
+    function :obj:`weighting(betas, prediction)`.
+
+    Raises:
+        ValueError: If the name is unknown, or the function does not give :math:`(T)`
+            weights.
+        TypeError: If the weighting is neither.
+    """
+    if isinstance(weighting, str):
+        weighting = resolve(weighting, weightings, kind='weighting', suffix='_weights')
+    if not callable(weighting):
+        raise TypeError(
+            f"'weighting' needs to be a name or a function of betas and prediction "
+            f"(got '{type(weighting).__name__}')"
+        )
+    weights = _checked(weighting(betas, prediction), betas.numel(), "'weighting'")
+    return _name_of(weighting).removesuffix('_weights'), weights
+
+
+def schedule_name(schedule: Schedule) -> str:
+    r"""How a schedule is called in what is printed."""
+    return schedule if isinstance(schedule, str) else _name_of(schedule)
+
+
+def takes_noise_bounds(schedule: Schedule) -> bool:
+    r"""Whether a schedule has a :obj:`noise_scale` and bounds that it scales."""
+    if isinstance(schedule, str):
+        schedule = resolve(
+            schedule, schedules, kind='schedule', suffix='_beta_schedule'
+        )
+    if not callable(schedule) or isinstance(schedule, Tensor):
+        return False
+    return 'noise_scale' in inspect.signature(schedule).parameters
+
+
+def _name_of(given: Any) -> str:
+    return getattr(given, '__name__', 'custom')
+
+
+def _checked(values: Any, size: int, key: str) -> Tensor:
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        got = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise TypeError(
+            f"{key} needs to give a floating point tensor of shape [T] (got '{got}')"
+        )
+    if values.dim() != 1 or values.numel() != size or size < 1:
+        raise ValueError(
+            f'{key} needs shape [T], one number for each of {size} timesteps (got '
+            f'{list(values.shape)})'
+        )
+    return values.to(torch.double)
 
 
 def diffusion_constants(betas: Tensor) -> dict[str, Tensor]:

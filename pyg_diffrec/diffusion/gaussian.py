@@ -9,19 +9,18 @@ from typing import Any, Callable, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.diffusion import weighting as weightings
-from pyg_diffrec.diffusion.constants import diffusion_constants, resolve_betas
+from pyg_diffrec.diffusion.constants import (
+    Schedule,
+    Weighting,
+    diffusion_constants,
+    resolve_betas,
+    resolve_weights,
+    schedule_name,
+)
 from pyg_diffrec.diffusion.process import DiffusionProcess, Rows, TrainingTerms
 from pyg_diffrec.diffusion.timestep_samplers import TimestepSampler
 from pyg_diffrec.products import keep_products
-from pyg_diffrec.resolver import resolve
 from pyg_diffrec.typing import PredictionType
-
-
-def _mean_square(x: Rows) -> Tensor:
-    if isinstance(x, Tensor):
-        return x.square().flatten(1).mean(1)
-    return x.mean_square()
 
 
 class GaussianDiffusion(DiffusionProcess):
@@ -43,18 +42,21 @@ class GaussianDiffusion(DiffusionProcess):
     :obj:`denoiser(x_t, t)` (or :obj:`denoiser(x_t, t, cond)`).
 
     Args:
-        schedule (str or torch.Tensor, optional): The name of a schedule
+        schedule (str or torch.Tensor or Callable, optional): The name of a schedule
             (:obj:`'linear'`, :obj:`'linear-var'`, :obj:`'cosine'`,
-            :obj:`'binomial'`) or the betas themselves :math:`(T)`.
+            :obj:`'binomial'`), the betas themselves :math:`(T)`, or a function
+            :obj:`schedule(num_timesteps, **kwargs)` that gives them.
             (default: :obj:`'linear-var'`)
-        num_timesteps (int, optional): The number of steps :math:`T`; required with
-            a named schedule. (default: :obj:`None`)
+        num_timesteps (int, optional): The number of steps :math:`T`; required unless
+            the betas are given. (default: :obj:`None`)
         first_beta (float, optional): Overwrites :math:`\beta_0`: :obj:`1e-5` in
             DiffRec, :obj:`1e-4` in DiffMM, not in RecDiff. (default: :obj:`None`)
         prediction (str, optional): What the denoiser estimates, :obj:`'x_start'` or
             :obj:`'noise'`. (default: :obj:`'x_start'`)
-        weighting (str, optional): The loss weight of a timestep, :obj:`'uniform'`
-            or :obj:`'snr'`. (default: :obj:`'uniform'`)
+        weighting (str or Callable, optional): The loss weight of a timestep,
+            :obj:`'uniform'` or :obj:`'snr'`, or a function
+            :obj:`weighting(betas, prediction)` that gives the weights :math:`(T)`.
+            (default: :obj:`'uniform'`)
         timestep_sampler (str or torch.nn.Module, optional): How training draws
             timesteps, :obj:`'uniform'` or :obj:`'importance'`.
             (default: :obj:`'uniform'`)
@@ -65,7 +67,9 @@ class GaussianDiffusion(DiffusionProcess):
         - **t:** timesteps :math:`(B)`, int64 in :math:`[0, T)`
 
     Raises:
-        ValueError: If a beta lies outside :math:`(0, 1)`, or a name is unknown.
+        ValueError: If a beta lies outside :math:`(0, 1)`, a name is unknown, or betas,
+            weights or sampler are not for :math:`T` timesteps.
+        TypeError: If an argument is of another type.
 
     .. note::
         A schedule of zeros (:obj:`noise_scale=0`) means no noise at all: then
@@ -90,12 +94,12 @@ class GaussianDiffusion(DiffusionProcess):
 
     def __init__(
         self,
-        schedule: Union[str, Tensor] = 'linear-var',
+        schedule: Schedule = 'linear-var',
         num_timesteps: Optional[int] = None,
         *,
         first_beta: Optional[float] = None,
         prediction: PredictionType = 'x_start',
-        weighting: str = 'uniform',
+        weighting: Weighting = 'uniform',
         timestep_sampler: Union[str, TimestepSampler] = 'uniform',
         **kwargs: float,
     ) -> None:
@@ -121,13 +125,12 @@ class GaussianDiffusion(DiffusionProcess):
                     f"'{self.__class__.__name__}' (got {betas.tolist()}); "
                     f'check the noise bounds of the schedule'
                 )
-        self.schedule = schedule if isinstance(schedule, str) else 'custom'
+        self.schedule = schedule_name(schedule)
         self.prediction = prediction
-        self.weighting = weighting
         for name, value in diffusion_constants(betas).items():
             self.register_buffer(name, value, persistent=False)
-        weigh = resolve(weighting, weightings, kind='weighting', suffix='_weights')
-        self.register_buffer('weights', weigh(betas, prediction), persistent=False)
+        self.weighting, weights = resolve_weights(weighting, betas, prediction)
+        self.register_buffer('weights', weights, persistent=False)
 
     def _at(self, table: Tensor, t: Tensor, x: Rows) -> Tensor:
         return self._per_row(table[t], x)
@@ -143,9 +146,22 @@ class GaussianDiffusion(DiffusionProcess):
         :math:`\sqrt{\bar\alpha_t} \, x_0 + \sqrt{1 - \bar\alpha_t} \, \epsilon`.
 
         Raises:
-            TypeError: If :obj:`t` is not int64.
+            TypeError: If :obj:`t` is not int64, or rows or noise are not floating
+                point.
+            ValueError: If a shape does not fit, or, on a CPU, a timestep lies outside
+                of :math:`[0, T)`.
         """
-        self._check_timesteps(t)
+        self._check_rows(x_start=x_start, noise=noise)
+        self._check_timesteps(t, x_start)
+        return self._q_sample(x_start, t, noise, generator)
+
+    def _q_sample(
+        self,
+        x_start: Rows,
+        t: Tensor,
+        noise: Optional[Tensor],
+        generator: Optional[torch.Generator] = None,
+    ) -> Rows:
         if self.noise_free:
             return x_start
         if noise is None:
@@ -156,7 +172,8 @@ class GaussianDiffusion(DiffusionProcess):
 
     def q_posterior(self, x_start: Rows, x_t: Rows, t: Tensor) -> tuple[Rows, Tensor]:
         r"""Mean and log variance of :math:`q(x_{t-1} | x_t, x_0)`."""
-        self._check_timesteps(t)
+        self._check_rows(x_start=x_start, x_t=x_t)
+        self._check_timesteps(t, x_t)
         mean = x_start * self._at(self.posterior_mean_coef1, t, x_t) + x_t * self._at(
             self.posterior_mean_coef2, t, x_t
         )
@@ -166,6 +183,8 @@ class GaussianDiffusion(DiffusionProcess):
         r"""The clean rows if :obj:`noise` was all the noise in :obj:`x_t`:
         :math:`x_t / \sqrt{\bar\alpha_t} - \sqrt{1 / \bar\alpha_t - 1} \, \epsilon`.
         """
+        self._check_rows(x_t=x_t, noise=noise)
+        self._check_timesteps(t, x_t)
         return x_t * self._at(self.sqrt_recip_alphas_cumprod, t, x_t) - noise * (
             self._at(self.sqrt_recipm1_alphas_cumprod, t, x_t)
         )
@@ -175,6 +194,8 @@ class GaussianDiffusion(DiffusionProcess):
     ) -> tuple[Rows, Tensor, Rows]:
         r"""Mean and log variance of :math:`p(x_{t-1} | x_t)`, and the estimate of
         the clean rows."""
+        self._check_rows(x_t=x_t)
+        self._check_timesteps(t, x_t)
         x_start = self._estimate(denoiser, x_t, t, cond)
         return *self.q_posterior(x_start, x_t, t), x_start
 
@@ -198,6 +219,8 @@ class GaussianDiffusion(DiffusionProcess):
         r"""One reverse step, from :math:`x_t` to :math:`x_{t-1}`. With :obj:`noise`
         it is a draw, without it the mean; at :math:`t = 0` it is always the mean.
         """
+        self._check_rows(x_t=x_t, noise=noise)
+        self._check_timesteps(t, x_t)
         if self.noise_free:
             return self._estimate(denoiser, x_t, t, cond)
         mean, _, _ = self.p_mean_variance(denoiser, x_t, t, cond)
@@ -237,9 +260,12 @@ class GaussianDiffusion(DiffusionProcess):
                 (default: :obj:`None`)
 
         Raises:
-            ValueError: If :obj:`num_noising_steps` lies outside :math:`[0, T]`.
+            ValueError: If :obj:`num_noising_steps` lies outside :math:`[0, T]`, or a
+                shape does not fit.
+            TypeError: If rows or noise are not floating point.
         """
         self.check_noising_steps(num_noising_steps, self.__class__.__name__)
+        self._check_rows(x_start=x_start, noise=noise)
         t = torch.zeros(x_start.shape[0], dtype=torch.long, device=x_start.device)
         x_t = x_start
         if num_noising_steps > 0:
@@ -298,23 +324,36 @@ class GaussianDiffusion(DiffusionProcess):
             cond (Any, optional): Passed to the denoiser. (default: :obj:`None`)
             generator (torch.Generator, optional): The source of what is drawn.
                 (default: :obj:`None`)
+
+        Raises:
+            TypeError: If :obj:`t` is not int64, or rows or noise are not floating
+                point.
+            ValueError: If a shape does not fit, that of the denoiser's output
+                included, or, on a CPU, a timestep lies outside of :math:`[0, T)`.
         """
+        self._check_rows(x_start=x_start, noise=noise)
         t = self._timesteps(x_start, t, generator)
         if noise is None and not self.noise_free:
             noise = self._randn(x_start, generator)
-        x_t = self.q_sample(x_start, t, noise)
+        x_t = self._q_sample(x_start, t, noise)
         output = self._denoise(denoiser, x_t, t, cond)
         if self.prediction == 'x_start':
             estimate = output
-            loss = _mean_square(output - x_start)
+            loss = self._mean_square(output - x_start)
         else:
             estimate = self.predict_x_start_from_noise(x_t, t, output)
-            loss = _mean_square(output - noise)
+            loss = self._mean_square(output - noise)
             if self.weighting == 'snr':
-                first = _mean_square(estimate - x_start) / 2
+                first = self._mean_square(estimate - x_start) / 2
                 loss = torch.where(t == 0, first, loss)
         loss = loss * self.weights[t].to(loss.dtype)
         return self._terms(loss, estimate, t)
+
+    def _mean_square(self, x: Rows) -> Tensor:
+        if isinstance(x, Tensor):
+            return self._square(x).mean(1)
+        loss = x.mean_square()
+        return loss.to(torch.promote_types(loss.dtype, torch.float))
 
     def __repr__(self) -> str:
         return (

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyg_diffrec.diffusion.float64_module import Float64Module
 from pyg_diffrec.diffusion.generator import drawn_by
+from pyg_diffrec.diffusion.schedules import check_num_timesteps
 from pyg_diffrec.diffusion.timestep_samplers import (
     TimestepSampler,
     resolve_timestep_sampler,
@@ -26,7 +27,8 @@ class TrainingTerms(NamedTuple):
     r"""What one training step yields.
 
     Args:
-        loss (torch.Tensor): The loss per row :math:`(B)`.
+        loss (torch.Tensor): The loss per row :math:`(B)`, float32 for rows in half
+            precision.
         x_start (torch.Tensor): The estimate of the clean rows :math:`(B, *)`.
         t (torch.Tensor): The timesteps :math:`(B)`.
     """
@@ -56,9 +58,13 @@ class DiffusionProcess(Float64Module):
         - **x_start, x_t, noise:** rows :math:`(B, *)`, no unit
         - **t:** timesteps :math:`(B)`, int64 in :math:`[0, T)`
 
+    All methods check types and shapes of what they are given, and on a CPU the range of
+    timesteps; elsewhere that would have to wait for the device.
+
     Raises:
-        ValueError: If :obj:`num_timesteps` is not positive, or the name of the sampler
-            is unknown.
+        ValueError: If :obj:`num_timesteps` is not positive, the name of the sampler is
+            unknown, or it was built for another number of steps.
+        TypeError: If :obj:`num_timesteps` is not a whole number.
     """
 
     def __init__(
@@ -67,11 +73,7 @@ class DiffusionProcess(Float64Module):
         timestep_sampler: Union[str, TimestepSampler] = 'uniform',
     ) -> None:
         super().__init__()
-        if num_timesteps < 1:
-            raise ValueError(
-                f"'num_timesteps' needs to be positive in "
-                f"'{self.__class__.__name__}' (got {num_timesteps})"
-            )
+        check_num_timesteps(num_timesteps, f" in '{self.__class__.__name__}'")
         self.num_timesteps = num_timesteps
         self.timestep_sampler = resolve_timestep_sampler(
             timestep_sampler, num_timesteps
@@ -99,7 +101,10 @@ class DiffusionProcess(Float64Module):
                 (default: :obj:`None`)
 
         Raises:
-            TypeError: If :obj:`t` is not int64.
+            TypeError: If :obj:`t` is not int64, or rows or noise are not floating
+                point.
+            ValueError: If a shape does not fit, or, on a CPU, a timestep lies outside
+                of :math:`[0, T)`.
         """
         raise NotImplementedError
 
@@ -114,6 +119,8 @@ class DiffusionProcess(Float64Module):
         self, denoiser: Callable, x_t: Rows, t: Tensor, *, cond: Optional[Any] = None
     ) -> Rows:
         r"""One reverse step, from :math:`x_t` to the mean of :math:`x_{t-1}`."""
+        self._check_rows(x_t=x_t)
+        self._check_timesteps(t, x_t)
         x_start = self._estimate(denoiser, x_t, t, cond)
         return self.q_posterior(x_start, x_t, t)[0]
 
@@ -154,20 +161,63 @@ class DiffusionProcess(Float64Module):
         """
         raise NotImplementedError
 
-    def _check_timesteps(self, t: Tensor) -> None:
-        if t.dtype != torch.long:
+    def _check_rows(self, **rows: Optional[Rows]) -> None:
+        r"""Checks that all :obj:`rows` are floating point and of one shape
+        :math:`(B, *)`, that of the first; those that are :obj:`None` are left out."""
+        name, first = self.__class__.__name__, ''
+        shape: tuple[int, ...] = ()
+        for key, x in rows.items():
+            if x is None:
+                continue
+            if not x.dtype.is_floating_point:
+                raise TypeError(
+                    f"'{key}' needs to be a floating point tensor in '{name}' (got "
+                    f"'{x.dtype}')"
+                )
+            if not first:
+                first, shape = key, tuple(x.shape)
+                if len(shape) < 2:
+                    raise ValueError(
+                        f"'{key}' needs shape [B, *], one row per user, in '{name}' "
+                        f'(got {list(shape)})'
+                    )
+            elif tuple(x.shape) != shape:
+                raise ValueError(
+                    f"'{key}' needs shape {list(shape)}, that of '{first}', in "
+                    f"'{name}' (got {list(x.shape)})"
+                )
+
+    def _check_timesteps(
+        self, t: Tensor, x: Optional[Rows] = None, key: str = 't', least: int = 0
+    ) -> None:
+        r"""Checks that :obj:`t` are timesteps, one for each row of :obj:`x`."""
+        name = self.__class__.__name__
+        if not isinstance(t, Tensor) or t.dtype != torch.long:
+            got = t.dtype if isinstance(t, Tensor) else type(t).__name__
             raise TypeError(
-                f"'t' needs to be a 'torch.long' tensor in "
-                f"'{self.__class__.__name__}' (got '{t.dtype}')"
+                f"'{key}' needs to be a 'torch.long' tensor in '{name}' (got '{got}')"
             )
+        if x is not None and tuple(t.shape) != (x.shape[0],):
+            raise ValueError(
+                f"'{key}' needs shape [{x.shape[0]}], one timestep per row, in "
+                f"'{name}' (got {list(t.shape)})"
+            )
+        # Elsewhere than on a CPU a look at the values would wait for the device.
+        if t.device.type == 'cpu' and t.numel() > 0:
+            low, high = (int(value) for value in t.aminmax())
+            if low < least or high >= self.num_timesteps:
+                raise ValueError(
+                    f"'{key}' needs to lie in [{least}, {self.num_timesteps}) in "
+                    f"'{name}' (got {low if low < least else high})"
+                )
 
     def _timesteps(
         self, x: Rows, t: Optional[Tensor], generator: Optional[torch.Generator]
     ) -> Tensor:
         r"""The timesteps :obj:`t`, drawn for each row if :obj:`None`."""
         if t is None:
-            t = self.timestep_sampler.sample(x.shape[0], x.device, generator)
-        self._check_timesteps(t)
+            return self.timestep_sampler.sample(x.shape[0], x.device, generator)
+        self._check_timesteps(t, x)
         return t
 
     def _terms(self, loss: Tensor, x_start: Rows, t: Tensor) -> TrainingTerms:
@@ -181,12 +231,26 @@ class DiffusionProcess(Float64Module):
         self, denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any]
     ) -> Rows:
         r"""The estimate of the clean rows, which is what the denoiser gives."""
-        self._check_timesteps(t)
         return self._denoise(denoiser, x_t, t, cond)
 
+    def _denoise(
+        self, denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any]
+    ) -> Rows:
+        out = denoiser(x_t, t) if cond is None else denoiser(x_t, t, cond)
+        shape = getattr(out, 'shape', None)
+        if shape is None or tuple(shape) != tuple(x_t.shape):
+            got = type(out).__name__ if shape is None else list(shape)
+            raise ValueError(
+                f'The denoiser needs to return rows of shape {list(x_t.shape)} in '
+                f"'{self.__class__.__name__}' (got {got})"
+            )
+        return out
+
     @staticmethod
-    def _denoise(denoiser: Callable, x_t: Rows, t: Tensor, cond: Optional[Any]) -> Rows:
-        return denoiser(x_t, t) if cond is None else denoiser(x_t, t, cond)
+    def _square(x: Tensor) -> Tensor:
+        r"""The squares of all entries of a row :math:`(B, -1)`; their sums and weights
+        leave the range of half precision, so that these are float32 at least."""
+        return x.to(torch.promote_types(x.dtype, torch.float)).square().flatten(1)
 
     @staticmethod
     def _per_row(value: Tensor, x: Rows) -> Tensor:

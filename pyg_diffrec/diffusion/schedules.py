@@ -7,6 +7,7 @@ The two linear schedules are parametrised as in the `"Diffusion Recommender Mode
 """
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -19,16 +20,23 @@ __all__ = [
 ]
 
 
-def _check_num_timesteps(num_timesteps: int) -> None:
+def check_num_timesteps(num_timesteps: int, where: str = '') -> None:
+    r"""Raises an error unless there is a whole, positive number of timesteps."""
+    if isinstance(num_timesteps, bool) or not isinstance(num_timesteps, Integral):
+        raise TypeError(
+            f"'num_timesteps' needs to be a whole number{where} (got {num_timesteps!r})"
+        )
     if num_timesteps < 1:
-        raise ValueError(f"'num_timesteps' needs to be positive (got {num_timesteps})")
+        raise ValueError(
+            f"'num_timesteps' needs to be positive{where} (got {num_timesteps})"
+        )
 
 
 def _scaled_bounds(
     num_timesteps: int, noise_scale: float, noise_min: float, noise_max: float
 ) -> Tensor:
-    _check_num_timesteps(num_timesteps)
-    if noise_scale < 0:
+    check_num_timesteps(num_timesteps)
+    if not noise_scale >= 0:
         raise ValueError(
             f"'noise_scale' needs to be non-negative (got {noise_scale}); "
             f'0 switches noise off'
@@ -121,7 +129,7 @@ def cosine_beta_schedule(num_timesteps: int) -> Tensor:
     Raises:
         ValueError: If :obj:`num_timesteps` is not positive.
     """
-    _check_num_timesteps(num_timesteps)
+    check_num_timesteps(num_timesteps)
     u = torch.arange(num_timesteps + 1, dtype=torch.double) / num_timesteps
     f = ((u + 0.008) / 1.008 * math.pi / 2).cos().square()
     return (1 - f[1:] / f[:-1]).clamp(max=0.999)
@@ -137,6 +145,6 @@ def binomial_beta_schedule(num_timesteps: int) -> Tensor:
     Raises:
         ValueError: If :obj:`num_timesteps` is not positive.
     """
-    _check_num_timesteps(num_timesteps)
+    check_num_timesteps(num_timesteps)
     t = torch.arange(num_timesteps, dtype=torch.double)
     return 1 / (num_timesteps - t + 1)

@@ -81,7 +81,7 @@ class GraphSmoothing(DiffusionProcess):
                 f"(got '{type(smooth).__name__}')"
             )
         for name, value in (('alpha', alpha), ('noise_scale', noise_scale)):
-            if value < 0:
+            if not value >= 0:
                 raise ValueError(
                     f"'{name}' needs to be non-negative in "
                     f"'{self.__class__.__name__}' (got {value})"
@@ -99,6 +99,16 @@ class GraphSmoothing(DiffusionProcess):
     @property
     def noise_free(self) -> bool:
         return self.noise_scale == 0
+
+    def _smooth(self, x: Tensor) -> Tensor:
+        out = self.smooth(x)
+        if not isinstance(out, Tensor) or out.shape != x.shape:
+            got = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(
+                f"'smooth' needs to keep the shape {list(x.shape)} of rows in "
+                f"'{self.__class__.__name__}' (got {got})"
+            )
+        return out
 
     def _share(self, t: Tensor) -> Tensor:
         # How far step t moves a row towards its smoothed self.
@@ -132,10 +142,14 @@ class GraphSmoothing(DiffusionProcess):
                 already. (default: :obj:`None`)
 
         Raises:
-            TypeError: If :obj:`t` is not int64.
+            TypeError: If :obj:`t` is not int64, or rows or noise are not floating
+                point.
+            ValueError: If a shape does not fit, or, on a CPU, a timestep lies outside
+                of :math:`[0, T)`.
         """
-        self._check_timesteps(t)
-        smoothed = self.smooth(x_start) if smoothed is None else smoothed
+        self._check_rows(x_start=x_start, noise=noise, smoothed=smoothed)
+        self._check_timesteps(t, x_start)
+        smoothed = self._smooth(x_start) if smoothed is None else smoothed
         x_t = torch.lerp(x_start, smoothed, self._per_row(self._share(t), x_start))
         if self.noise_free:
             return x_t
@@ -158,15 +172,27 @@ class GraphSmoothing(DiffusionProcess):
                 to :obj:`t`; one step back if :obj:`None`. (default: :obj:`None`)
 
         Raises:
-            TypeError: If :obj:`t` is not int64.
+            TypeError: If :obj:`t` or :obj:`s` is not int64, or rows are not floating
+                point.
+            ValueError: If a shape does not fit, or, on a CPU, a timestep is out of
+                range.
         """
-        self._check_timesteps(t)
-        s = t - 1 if s is None else s
+        self._check_rows(x_start=x_start, x_t=x_t)
+        self._check_timesteps(t, x_t)
+        if s is None:
+            s = t - 1
+        else:
+            self._check_timesteps(s, x_t, 's', least=-1)
+            if s.device.type == 'cpu' and bool((s > t).any()):
+                raise ValueError(
+                    f"'s' must not lie after 't' in '{self.__class__.__name__}' (got "
+                    f'{int(s[s > t][0])} for {int(t[s > t][0])})'
+                )
         keep = self._decay_over(t - s)
         share = self._share(s) - keep * self._share(t)
         # One application of S: with u = S x - x, both F are x plus a multiple of u.
         sharp = torch.lerp(x_start, x_t, self._per_row(keep, x_t))
-        step = self.smooth(x_start) - x_start
+        step = self._smooth(x_start) - x_start
         return sharp + step * self._per_row(share, x_t), None
 
     def p_sample_loop(
@@ -187,8 +213,9 @@ class GraphSmoothing(DiffusionProcess):
             smoothed (torch.Tensor, optional): :math:`S x`, where it is known already.
                 (default: :obj:`None`)
         """
+        self._check_rows(x_start=x_start, smoothed=smoothed)
         t = torch.zeros(x_start.shape[0], dtype=torch.long, device=x_start.device)
-        smoothed = self.smooth(x_start) if smoothed is None else smoothed
+        smoothed = self._smooth(x_start) if smoothed is None else smoothed
         x_t = torch.lerp(x_start, smoothed, self.alpha)
         for step in reversed(range(self.num_timesteps)):
             x_t = self.p_sample(denoiser, x_t, t + step, cond=cond)
@@ -228,10 +255,11 @@ class GraphSmoothing(DiffusionProcess):
             smoothed (torch.Tensor, optional): :math:`S x_0`, where it is known
                 already. (default: :obj:`None`)
         """
+        self._check_rows(x_start=x_start, noise=noise, smoothed=smoothed)
         t = self._timesteps(x_start, t, generator)
         x_t = self.q_sample(x_start, t, noise, generator, smoothed=smoothed)
         estimate = self._denoise(denoiser, x_t, t, cond)
-        loss = (estimate - x_start).square().flatten(1).sum(1)
+        loss = self._square(estimate - x_start).sum(1)
         return self._terms(loss, estimate, t)
 
     def __repr__(self) -> str:

@@ -188,7 +188,19 @@ class ImportanceTimestepSampler(TimestepSampler):
             history (torch.Tensor): The losses :math:`(T, n)`.
             count (torch.Tensor, optional): How many of each row are valid
                 :math:`(T)`; all of them if :obj:`None`. (default: :obj:`None`)
+
+        Raises:
+            ValueError: If a shape does not fit.
         """
+        for key, x, own in (
+            ('history', history, self.history),
+            ('count', count, self.count),
+        ):
+            if x is not None and x.shape != own.shape:
+                raise ValueError(
+                    f"'{key}' needs shape {list(own.shape)} in "
+                    f"'{self.__class__.__name__}' (got {list(x.shape)})"
+                )
         self.history.copy_(history)
         if count is None:
             self.count.fill_(self.history_size)
@@ -203,7 +215,8 @@ def resolve_timestep_sampler(
     :obj:`'importance'`), or returns the one that is given.
 
     Raises:
-        ValueError: If the name is unknown; the error lists the choices.
+        ValueError: If the name is unknown, where the error lists the choices, or the
+            given one is for another number of steps.
         TypeError: If it is neither a name nor a :class:`TimestepSampler`.
     """
     if isinstance(timestep_sampler, str):
@@ -217,5 +230,10 @@ def resolve_timestep_sampler(
         raise TypeError(
             f"'timestep_sampler' needs to be a name or a 'TimestepSampler' "
             f"(got '{type(timestep_sampler).__name__}')"
+        )
+    if timestep_sampler.num_timesteps != num_timesteps:
+        raise ValueError(
+            f"'timestep_sampler' needs to be one of {num_timesteps} timesteps (got one "
+            f'of {timestep_sampler.num_timesteps})'
         )
     return timestep_sampler

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.data.temporal import Temporal
+from pyg_diffrec.diffusion.constants import takes_noise_bounds
 from pyg_diffrec.diffusion.gaussian import GaussianDiffusion
 from pyg_diffrec.loader.row_loader import RowLoader
 from pyg_diffrec.models.base import RowRecommender
@@ -125,7 +126,7 @@ class DiffRec(RowRecommender):
     ) -> None:
         super().__init__(num_items, temporal, temporal_training)
         bounds = {}
-        if schedule in ('linear', 'linear-var'):
+        if takes_noise_bounds(schedule):
             bounds = {
                 'noise_scale': noise_scale,
                 'noise_min': noise_min,

@@ -119,11 +119,11 @@ class ItemGraph(torch.nn.Module):
                 f"'{self.__class__.__name__}' (got {list(x.shape)})"
             )
         dtype, (num_users, num_items) = x.dtype, (self.num_users, self.num_items)
-        adj = SparseRows(
-            self.rowptr, self.col, self.value.to(dtype), num_cols=num_items
+        adj = SparseRows._trusted(
+            self.rowptr, self.col, self.value.to(dtype), num_items
         )
-        adj_t = SparseRows(
-            self.rowptr_t, self.col_t, self.value_t.to(dtype), num_cols=num_users
+        adj_t = SparseRows._trusted(
+            self.rowptr_t, self.col_t, self.value_t.to(dtype), num_users
         )
         blocks = [
             # [I, B] -> [U, B] -> [I, B]
@@ -138,6 +138,13 @@ class ItemGraph(torch.nn.Module):
         free = dict.fromkeys(('rowptr', 'col', 'value', 'col_t', 'value_t'), (None,))
         adopt_sizes(self, state_dict, prefix, **free)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        # What a file holds is looked at once, here, and trusted in every pass.
+        for end, num_cols in (('', self.num_items), ('_t', self.num_users)):
+            parts = (getattr(self, key + end) for key in ('rowptr', 'col', 'value'))
+            try:
+                SparseRows(*parts, num_cols=num_cols)
+            except ValueError as error:
+                args[-1].append(f"'{prefix}rowptr{end}', 'col{end}': {error}")
 
     def __repr__(self) -> str:
         return (

@@ -70,7 +70,7 @@ def info_nce_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         temperature (float): The temperature :math:`\tau`.
 
     Shapes:
-        - **output:** a scalar, in nats
+        - **output:** a scalar, in nats; float32 for views in half precision
 
     Raises:
         ValueError: If the views differ in shape, there is no node, or
@@ -95,7 +95,15 @@ def multinomial_loss(logits: Tensor, rows: SparseRows) -> Tensor:
     Args:
         logits (torch.Tensor): The logits of all items :math:`(B, I)`.
         rows (SparseRows): The rows :math:`(B, I)`.
+
+    Raises:
+        ValueError: If the shapes differ, or there is no row.
     """
+    if tuple(logits.shape) != rows.shape or len(rows) == 0:
+        raise ValueError(
+            f"'logits' needs the shape of 'rows', {list(rows.shape)}, and at least one "
+            f"row in 'multinomial_loss' (got {list(logits.shape)})"
+        )
     value = rows.value.to(logits.dtype)
     mass = rows.row_sum(value) * torch.logsumexp(logits, 1)
     return (mass - rows.row_sum(value * logits[rows.row, rows.col])).mean()

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.precision import normalize
+from pyg_diffrec.utils.precision import at_least_float, normalize
 
 # Logits up to this size, and sums of their exponentials over all nodes, are finite in
 # single precision.
@@ -75,7 +75,7 @@ def node_contrast_loss(
         temperature (float): The temperature :math:`\tau`.
 
     Shapes:
-        - **output:** a scalar, in nats
+        - **output:** a scalar, in nats; float32 for views in half precision
 
     Raises:
         ValueError: If the views differ in shape, there is no node, or
@@ -88,11 +88,13 @@ def node_contrast_loss(
             f"'node_contrast_loss' (got {list(first.shape)}, {list(second.shape)} and "
             f'{node.numel()} nodes)'
         )
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(
             f"'temperature' needs to be positive in 'node_contrast_loss' (got "
             f'{temperature})'
         )
+    # Exponentials leave the range of half precision.
+    first, second = at_least_float(first), at_least_float(second)
     index, count = node.unique(return_counts=True)
     weight = count.to(first.dtype) / node.numel()
     anchor = normalize(first.index_select(0, index)) / temperature

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.products import kept
+from pyg_diffrec.utils.checks import check_whole
 
 
 class _Gram(torch.autograd.Function):
@@ -47,6 +48,9 @@ class LinearReadout(torch.nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        check_whole(
+            self.__class__.__name__, in_channels=in_channels, out_channels=out_channels
+        )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.weight = torch.nn.Parameter(torch.empty(out_channels, in_channels))
@@ -68,6 +72,11 @@ class LinearReadout(torch.nn.Module):
     ) -> Tensor:
         r"""Scores of the items from :obj:`start` up to :obj:`stop`, with the bias
         times :obj:`bias_scale`, a number or :math:`(B, 1)`."""
+        if h.dim() != 2 or h.size(1) != self.in_channels:
+            raise ValueError(
+                f"'h' needs shape [B, {self.in_channels}] in "
+                f"'{self.__class__.__name__}' (got {list(h.shape)})"
+            )
         weight, bias = self.weight[start:stop], self.bias[start:stop]
         if isinstance(bias_scale, float) and bias_scale == 1.0:
             return torch.nn.functional.linear(h, weight, bias)
@@ -79,6 +88,11 @@ class LinearReadout(torch.nn.Module):
         r"""The products :math:`\mathbf{W}^{\top} \mathbf{X}` :math:`(K, H)` and
         :math:`\mathbf{b}^{\top} \mathbf{X}` :math:`(H)` with a matrix
         :math:`(I, H)`."""
+        if other.dim() != 2 or other.size(0) != self.out_channels:
+            raise ValueError(
+                f"'other' needs shape [{self.out_channels}, *] in "
+                f"'{self.__class__.__name__}.product' (got {list(other.shape)})"
+            )
         weight, bias = self.weight, self.bias
         return kept(
             ('product', id(weight)),

@@ -7,6 +7,7 @@ from pyg_diffrec.nn.pooled_noise import PooledNoise
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 Noise = Union[Tensor, PooledNoise]
@@ -170,7 +171,15 @@ class AffineRows:
             p \, (\mathbf{x}_0 \mathbf{X}) + r \, (\boldsymbol{\epsilon} \mathbf{X})
             + \mathbf{s} (\mathbf{W}^{\top} \mathbf{X})
             + q \, (\mathbf{b}^{\top} \mathbf{X})
+
+        Raises:
+            ValueError: If :obj:`weight` does not have one row per item.
         """
+        if weight.dim() != 2 or weight.size(0) != self.shape[1]:
+            raise ValueError(
+                f"'weight' needs shape [{self.shape[1]}, *] in 'AffineRows.project' "
+                f'(got {list(weight.shape)})'
+            )
         if isinstance(self.p, float) and self.p == 0.0:
             out = weight.new_zeros(len(self.start), weight.size(1))
         else:
@@ -225,6 +234,7 @@ class AffineRows:
     def blocks(self, block_size: int) -> Iterator[tuple[int, Tensor]]:
         r"""Yields the dense rows by blocks of items, as pairs of the first item and
         a :math:`(B, \mathrm{block\_size})` tensor."""
+        check_whole('AffineRows.blocks', block_size=block_size)
         for start in range(0, self.shape[1], block_size):
             yield start, self._block(start, min(start + block_size, self.shape[1]))
 

@@ -3,6 +3,7 @@ from typing import Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -19,10 +20,16 @@ class SparseLinear(torch.nn.Module):
     Shapes:
         - **x:** rows :math:`(B, I)`, sparse or dense
         - **output:** :math:`(B, H)`
+
+    Raises:
+        ValueError: If a width is not positive, or rows are of another length.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        check_whole(
+            self.__class__.__name__, in_channels=in_channels, out_channels=out_channels
+        )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.weight = torch.nn.Parameter(torch.empty(in_channels, out_channels))
@@ -35,6 +42,11 @@ class SparseLinear(torch.nn.Module):
         torch.nn.init.zeros_(self.bias)
 
     def forward(self, x: Union[SparseRows, Tensor]) -> Tensor:
+        if len(x.shape) != 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"'x' needs shape [B, {self.in_channels}] in "
+                f"'{self.__class__.__name__}' (got {list(x.shape)})"
+            )
         product = (
             x.matmul(self.weight) if isinstance(x, SparseRows) else x @ self.weight
         )

@@ -23,14 +23,13 @@ class SinusoidalTimeEmbedding(torch.nn.Module):
         - **output:** codes :math:`(B, d)`, in :math:`[-1, 1]`
 
     Raises:
-        ValueError: If :obj:`embedding_dim` is smaller than 2.
+        ValueError: If :obj:`embedding_dim` is smaller than 2, or :obj:`t` is not
+            one-dimensional.
 
     .. note::
         This is not :class:`torch_geometric.nn.PositionalEncoding`, which puts the
         sine first and spaces its frequencies differently.
     """
-
-    frequency: Tensor
 
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()
@@ -40,15 +39,24 @@ class SinusoidalTimeEmbedding(torch.nn.Module):
                 f"'{self.__class__.__name__}' (got {embedding_dim})"
             )
         self.embedding_dim = embedding_dim
-        half = embedding_dim // 2
-        exponent = torch.arange(half, dtype=torch.double) / half
-        frequency = (-math.log(10000) * exponent).exp()
-        self.register_buffer('frequency', frequency, persistent=False)
 
     def forward(self, t: Tensor, dtype: torch.dtype = torch.float) -> Tensor:
-        angle = t.view(-1, 1) * self.frequency.to(dtype)  # [B] -> [B, h]
-        out = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        if t.dim() != 1:
+            raise ValueError(
+                f"'t' needs one dimension in '{self.__class__.__name__}' (got "
+                f'{list(t.shape)})'
+            )
+        # An angle of many turns needs more digits than half precision has.
+        precise = torch.promote_types(dtype, torch.float)
+        angle = t.view(-1, 1) * self._frequency(t.device).to(precise)  # [B] -> [B, h]
+        out = torch.cat([angle.cos(), angle.sin()], dim=-1).to(dtype)
         return torch.nn.functional.pad(out, (0, self.embedding_dim % 2))
+
+    def _frequency(self, device: torch.device) -> Tensor:
+        # Not a buffer, which would be rounded with the model around it.
+        half = self.embedding_dim // 2
+        exponent = torch.arange(half, dtype=torch.double, device=device) / half
+        return (-math.log(10000) * exponent).exp()
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.embedding_dim})'

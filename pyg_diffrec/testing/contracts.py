@@ -1,6 +1,6 @@
 r"""What every schedule, diffusion, denoiser, model and dataset has to fulfil."""
 
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import torch
 from torch_geometric.data import HeteroData
@@ -63,16 +63,40 @@ def check_process(process: DiffusionProcess, num_items: int) -> None:
     process.reset_parameters()
 
 
-def check_denoiser(denoiser: Denoiser, num_items: int, affine: bool) -> None:
-    r"""Keeps shape and type, depends on rows and timestep, passes gradients to all
-    parameters, and computes the same on both kinds of rows."""
+def check_denoiser(
+    denoiser: Denoiser, num_items: int, affine: bool, cond: Optional[Any] = None
+) -> None:
+    r"""Keeps shape and type, depends on rows, timestep and condition, refuses a
+    condition that it does not use, passes gradients to all parameters, and computes the
+    same on both kinds of rows.
+
+    Args:
+        denoiser (Denoiser): The denoiser.
+        num_items (int): The length :math:`I` of a row.
+        affine (bool): Whether it takes :class:`~pyg_diffrec.nn.AffineRows`.
+        cond (torch.Tensor or tuple, optional): The condition of 4 rows, float64, or
+            several that belong together; :obj:`None` if it has none.
+            (default: :obj:`None`)
+    """
     denoiser = denoiser.double().eval()
+
+    def denoise(x_t: Any, t: torch.Tensor) -> Any:
+        return denoiser(x_t, t) if cond is None else denoiser(x_t, t, cond)
+
     x_t = torch.rand(4, num_items, dtype=torch.double)
     t = torch.tensor([0, 1, 2, 3])
-    out = denoiser(x_t, t)
+    out = denoise(x_t, t)
     assert (out.shape, out.dtype) == (x_t.shape, x_t.dtype)
-    assert not torch.equal(out, denoiser(x_t + 1, t))
-    assert not torch.equal(out, denoiser(x_t, t + 1))
+    assert not torch.equal(out, denoise(x_t + 1, t))
+    assert not torch.equal(out, denoise(x_t, t + 1))
+    if cond is None:
+        assert _refuses(lambda: denoiser(x_t, t, x_t)), 'ignores its condition'
+    else:
+        parts = [cond] if isinstance(cond, torch.Tensor) else list(cond)
+        for i, part in enumerate(parts):
+            other = [*parts[:i], part + 1, *parts[i + 1 :]]
+            changed = other[0] if isinstance(cond, torch.Tensor) else tuple(other)
+            assert not torch.equal(out, denoiser(x_t, t, changed))
     out.sum().backward()
     assert all(p.grad is not None for p in denoiser.parameters())
     denoiser.zero_grad()
@@ -81,7 +105,15 @@ def check_denoiser(denoiser: Denoiser, num_items: int, affine: bool) -> None:
         rows = SparseRows.from_coo(
             row, col, x_t[row, col], num_rows=4, num_cols=num_items
         )
-        torch.testing.assert_close(denoiser(AffineRows(rows), t).to_dense(), out)
+        torch.testing.assert_close(denoise(AffineRows(rows), t).to_dense(), out)
+
+
+def _refuses(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
 def check_model(cls: Any, data: HeteroData, **kwargs: Any) -> None:
@@ -120,5 +152,5 @@ def check_dataset(data: HeteroData) -> None:
     r"""Follows the schema, is split, and says where it comes from."""
     validate(data)
     assert interaction_rows(data).nnz > 0
-    assert data.name
-    assert data.roles
+    for key in ('name', 'roles'):
+        assert data.get(key), f"'data.{key}' needs to say where it is from"

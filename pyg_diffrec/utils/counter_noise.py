@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from pyg_diffrec.utils.checks import check_whole
+
 # The constants of the SplitMix64 generator, as signed 64-bit integers.
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -42,7 +44,21 @@ def counter_normal(
 
     Shapes:
         - **output:** noise :math:`(B, I)`
+
+    Raises:
+        ValueError: If :obj:`row` is not one-dimensional, or :obj:`num_cols` negative.
+        TypeError: If a number is not whole, or :obj:`dtype` not floating point.
     """
+    check_whole('counter_normal', 0, num_cols=num_cols)
+    if row.dtype != torch.long or not dtype.is_floating_point:
+        raise TypeError(
+            f"'row' needs to be a 'torch.long' tensor and 'dtype' a floating point "
+            f"type in 'counter_normal' (got '{row.dtype}' and '{dtype}')"
+        )
+    if row.dim() != 1:
+        raise ValueError(
+            f"'row' needs one dimension in 'counter_normal' (got {list(row.shape)})"
+        )
     key = _mix(torch.tensor([seed, stream]) * _GOLDEN + _GOLDEN)
     key = _mix(key[:1] + key[1:] * _MIX1).to(row.device)
     key = _mix(key + row * _GOLDEN).view(-1, 1)

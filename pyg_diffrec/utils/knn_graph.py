@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
 
@@ -41,10 +42,16 @@ def knn_graph(x: Tensor, k: int) -> SparseRows:
           :math:`k` entries per row, by column
 
     Raises:
-        ValueError: If :obj:`k` is not positive.
+        ValueError: If :obj:`k` is not positive, or :obj:`x` is not a table of finite
+            numbers.
+        TypeError: If :obj:`k` is not a whole number.
     """
-    if k < 1:
-        raise ValueError(f"'k' needs to be positive in 'knn_graph' (got {k})")
+    check_whole('knn_graph', k=k)
+    if x.dim() != 2 or not bool(x.isfinite().all()):
+        raise ValueError(
+            f"'x' needs shape [N, F] and finite numbers in 'knn_graph' (got shape "
+            f'{list(x.shape)})'
+        )
     size = len(x)
     x = F.normalize(x.double())
     node = torch.arange(size, device=x.device)

@@ -115,8 +115,18 @@ class SelfLoopAdj:
 
     def mix(self, other: 'SelfLoopAdj', share: float) -> 'SelfLoopAdj':
         r"""Returns :math:`s \, \hat{\mathbf{A}} + (1 - s) \, \hat{\mathbf{A}}'` with
-        the graph :obj:`other` of the same nodes and the share :math:`s`."""
+        the graph :obj:`other` of the same nodes and the share :math:`s`.
+
+        Raises:
+            ValueError: If :obj:`other` has other nodes.
+        """
         size = self.num_nodes
+        if (other.num_users, other.num_nodes) != (self.num_users, size):
+            raise ValueError(
+                f"'other' needs {self.num_users} users and {size} nodes in "
+                f"'{self.__class__.__name__}.mix' (got {other.num_users} and "
+                f'{other.num_nodes})'
+            )
         keys = [x.rows.row * size + x.rows.col for x in (self, other)]
         values = [self.rows.value * share, other.rows.value * (1.0 - share)]
         key, index = torch.cat(keys).unique(return_inverse=True)

@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.scatter import segment_sum
+from pyg_diffrec.utils.sparse_checks import (
+    can_look_at,
+    check_boundaries,
+    check_float,
+    check_index,
+    check_long,
+    check_range,
+)
 
 
 def _torch_sparse() -> Any:
@@ -41,7 +50,10 @@ class SparseRows:
         num_cols (int): The length :math:`I` of a row.
 
     Raises:
-        ValueError: If the parts do not fit each other.
+        ValueError: If the parts do not fit each other: on a CPU also if a column lies
+            outside of :math:`[0, I)`, or the boundaries fall, do not start at zero, or
+            do not end at the number of entries. On other devices values are not looked
+            at, since that would wait for the device.
         TypeError: If an index is not int64 or the values are not floating point.
     """
 
@@ -53,19 +65,11 @@ class SparseRows:
         *,
         num_cols: int,
     ) -> None:
-        for name, index in (('rowptr', rowptr), ('col', col)):
-            if index.dtype != torch.long:
-                raise TypeError(
-                    f"'{name}' needs to be a 'torch.long' tensor in 'SparseRows' "
-                    f"(got '{index.dtype}')"
-                )
+        check_whole('SparseRows', minimum=0, num_cols=num_cols)
+        check_long(rowptr=rowptr, col=col)
         if value is None:
             value = torch.ones(col.numel(), device=col.device)
-        if not value.is_floating_point():
-            raise TypeError(
-                f"'value' needs to be a floating point tensor in 'SparseRows' "
-                f"(got '{value.dtype}')"
-            )
+        check_float('value', value, 'SparseRows')
         if rowptr.dim() != 1 or rowptr.numel() < 1:
             raise ValueError(
                 f"'rowptr' needs shape [num_rows + 1] in 'SparseRows' "
@@ -76,10 +80,30 @@ class SparseRows:
                 f"'col' and 'value' need the same shape [nnz] in 'SparseRows' "
                 f'(got {list(col.shape)} and {list(value.shape)})'
             )
+        if not rowptr.device == col.device == value.device:
+            raise ValueError(
+                f"'rowptr', 'col' and 'value' need to be on one device in 'SparseRows' "
+                f"(got '{rowptr.device}', '{col.device}' and '{value.device}')"
+            )
+        if can_look_at(col):
+            check_boundaries(rowptr, col.numel())
+            check_range('col', col, num_cols)
+        self._set(rowptr, col, value, int(num_cols))
+
+    def _set(self, rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int) -> None:
         self.rowptr = rowptr
         self.col = col
         self.value = value
-        self.num_cols = int(num_cols)
+        self.num_cols = num_cols
+
+    @classmethod
+    def _trusted(
+        cls, rowptr: Tensor, col: Tensor, value: Tensor, num_cols: int
+    ) -> 'SparseRows':
+        r"""Parts that were made of checked ones, and need no further look."""
+        out = cls.__new__(cls)
+        out._set(rowptr, col, value, num_cols)
+        return out
 
     @classmethod
     def from_coo(
@@ -91,7 +115,36 @@ class SparseRows:
         num_rows: int,
         num_cols: int,
     ) -> 'SparseRows':
-        r"""Groups entries by row; within a row they keep their order."""
+        r"""Groups entries by row; within a row they keep their order.
+
+        Args:
+            row (torch.Tensor): Row of each entry :math:`(\mathrm{nnz})`, int64.
+            col (torch.Tensor): Column of each entry :math:`(\mathrm{nnz})`, int64,
+                unique within a row.
+            value (torch.Tensor, optional): Value of each entry; ones if :obj:`None`.
+                (default: :obj:`None`)
+            num_rows (int): The number :math:`B` of rows.
+            num_cols (int): The length :math:`I` of a row.
+
+        Raises:
+            ValueError: If the parts do not fit each other, or, on a CPU, a row or
+                column is out of range.
+            TypeError: If an index is not int64 or the values are not floating point.
+        """
+        check_whole('SparseRows.from_coo', minimum=0, num_rows=num_rows)
+        check_long(row=row, col=col)
+        if row.dim() != 1 or row.shape != col.shape:
+            raise ValueError(
+                f"'row' and 'col' need the same shape [nnz] in 'SparseRows' (got "
+                f'{list(row.shape)} and {list(col.shape)})'
+            )
+        if value is not None and value.shape != row.shape:
+            raise ValueError(
+                f"'value' needs shape {list(row.shape)}, that of 'row', in "
+                f"'SparseRows' (got {list(value.shape)})"
+            )
+        if can_look_at(row):
+            check_range('row', row, num_rows)
         if not bool((row[1:] >= row[:-1]).all()):
             row, perm = row.sort(stable=True)
             col = col[perm]
@@ -135,14 +188,37 @@ class SparseRows:
         rowptr = self.rowptr.to(device, non_blocking=non_blocking)
         col = self.col.to(device, non_blocking=non_blocking)
         value = self.value.to(device, dtype, non_blocking=non_blocking)
-        return SparseRows(rowptr, col, value, num_cols=self.num_cols)
+        if not value.is_floating_point():
+            raise TypeError(
+                f"'dtype' needs to be a floating point type in 'SparseRows.to' (got "
+                f"'{dtype}')"
+            )
+        return SparseRows._trusted(rowptr, col, value, self.num_cols)
 
     def with_value(self, value: Tensor) -> 'SparseRows':
-        r"""Returns the same pattern with other values."""
-        return SparseRows(self.rowptr, self.col, value, num_cols=self.num_cols)
+        r"""Returns the same pattern with other values.
+
+        Raises:
+            ValueError: If there is not one value per entry.
+            TypeError: If the values are not floating point.
+        """
+        check_float('value', value, 'SparseRows.with_value')
+        if value.shape != self.col.shape:
+            raise ValueError(
+                f"'value' needs shape [{self.nnz}], one value per entry, in "
+                f"'SparseRows.with_value' (got {list(value.shape)})"
+            )
+        return SparseRows._trusted(self.rowptr, self.col, value, self.num_cols)
 
     def index_select(self, index: Tensor) -> 'SparseRows':
-        r"""Returns the rows :obj:`index`, in that order; repeats are allowed."""
+        r"""Returns the rows :obj:`index`, in that order; repeats are allowed.
+
+        Raises:
+            ValueError: If :obj:`index` is not one-dimensional, or, on a CPU, out of
+                range.
+            TypeError: If it is not int64.
+        """
+        check_index(index, self.num_rows, 'SparseRows.index_select')
         start, count = self.rowptr[index], self.rowptr.diff()[index]
         rowptr = F.pad(count.cumsum(0), (1, 0))
         # The position of each new entry in the old arrays: count up from zero
@@ -151,26 +227,41 @@ class SparseRows:
         entry = entry + (start - rowptr[:-1]).repeat_interleave(
             count, output_size=entry.numel()
         )
-        return SparseRows(
-            rowptr, self.col[entry], self.value[entry], num_cols=self.num_cols
+        return SparseRows._trusted(
+            rowptr, self.col[entry], self.value[entry], self.num_cols
         )
 
     def select_columns(self, index: Tensor) -> 'SparseRows':
         r"""Returns the columns :obj:`index`, numbered anew in that order, of all
-        rows; entries of a row keep their order."""
+        rows; entries of a row keep their order.
+
+        Raises:
+            ValueError: If :obj:`index` is not one-dimensional, or, on a CPU, out of
+                range or names a column twice.
+            TypeError: If it is not int64.
+        """
+        check_index(index, self.num_cols, 'SparseRows.select_columns')
+        number = torch.arange(index.numel(), device=self.device)
         position = self.col.new_full((self.num_cols,), -1)
-        position[index] = torch.arange(index.numel(), device=self.device)
+        position[index] = number
+        if can_look_at(index) and not torch.equal(position[index], number):
+            twice = int(index[position[index] != number][0])
+            raise ValueError(
+                f"'index' needs each column once in 'SparseRows.select_columns' (got "
+                f'{twice} again)'
+            )
         col = position[self.col]
         keep = col >= 0
         rowptr = F.pad(keep.cumsum(0), (1, 0))[self.rowptr]
-        return SparseRows(rowptr, col[keep], self.value[keep], num_cols=index.numel())
+        return SparseRows._trusted(rowptr, col[keep], self.value[keep], index.numel())
 
     def t(self) -> 'SparseRows':
         r"""Returns the transpose :math:`(I, B)`, where the entries of a column of
         ours follow each other by row."""
-        return SparseRows.from_coo(
-            self.col, self.row, self.value, num_rows=self.num_cols, num_cols=len(self)
-        )
+        col, perm = self.col.sort(stable=True)
+        count = torch.bincount(col, minlength=self.num_cols)
+        rowptr = F.pad(count.cumsum(0), (1, 0))
+        return SparseRows._trusted(rowptr, self.row[perm], self.value[perm], len(self))
 
     def to_dense(self) -> Tensor:
         r"""Returns the rows as a dense :math:`(B, I)` tensor."""
@@ -203,6 +294,7 @@ class SparseRows:
 
         Raises:
             ValueError: If :obj:`other` does not have one row per column.
+            TypeError: If it is not floating point.
             ImportError: If a GPU is asked for and :obj:`torch_sparse` is missing.
         """
         if other.dim() != 2 or other.size(0) != self.num_cols:
@@ -210,6 +302,7 @@ class SparseRows:
                 f"'other' needs shape [{self.num_cols}, *] in 'SparseRows.matmul' "
                 f'(got {list(other.shape)})'
             )
+        check_float('other', other, 'SparseRows.matmul')
         if other.is_cuda:
             return self._torch_sparse_matmul(other)
         return F.embedding_bag(
@@ -233,16 +326,47 @@ class SparseRows:
         return torch_sparse.matmul(adj, other)
 
     def row_sum(self, value: Optional[Tensor] = None) -> Tensor:
-        r"""Sums per row, of :obj:`value` :math:`(\mathrm{nnz}, *)` if given."""
+        r"""Sums per row, of :obj:`value` :math:`(\mathrm{nnz}, *)` if given.
+
+        Raises:
+            ValueError: If there is not one value per entry.
+        """
+        if value is not None and (value.dim() < 1 or value.size(0) != self.nnz):
+            raise ValueError(
+                f"'value' needs shape [{self.nnz}, *], one value per entry, in "
+                f"'SparseRows.row_sum' (got {list(value.shape)})"
+            )
         return segment_sum(self.value if value is None else value, self.rowptr)
 
     def dot(self, vector: Tensor) -> Tensor:
-        r"""The inner product of every row with :obj:`vector` :math:`(I)`."""
+        r"""The inner product of every row with :obj:`vector` :math:`(I)`.
+
+        Raises:
+            ValueError: If :obj:`vector` is of another shape.
+            TypeError: If it is not floating point.
+        """
+        if vector.shape != (self.num_cols,):
+            raise ValueError(
+                f"'vector' needs shape [{self.num_cols}] in 'SparseRows.dot' (got "
+                f'{list(vector.shape)})'
+            )
+        check_float('vector', vector, 'SparseRows.dot')
         return self.row_sum(self.value.to(vector.dtype) * vector[self.col])
 
     def dot_dense(self, other: Tensor) -> Tensor:
         r"""The inner product of every row with the same row of a dense
-        :math:`(B, I)` tensor."""
+        :math:`(B, I)` tensor.
+
+        Raises:
+            ValueError: If :obj:`other` is of another shape.
+            TypeError: If it is not floating point.
+        """
+        if other.shape != self.shape:
+            raise ValueError(
+                f"'other' needs shape {list(self.shape)} in 'SparseRows.dot_dense' "
+                f'(got {list(other.shape)})'
+            )
+        check_float('other', other, 'SparseRows.dot_dense')
         return self.row_sum(self.value.to(other.dtype) * other[self.row, self.col])
 
     def __len__(self) -> int:

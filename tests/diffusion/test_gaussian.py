@@ -5,6 +5,7 @@ from pyg_diffrec.diffusion import (
     GaussianDiffusion,
     UniformTimestepSampler,
     schedules,
+    snr_weights,
 )
 from pyg_diffrec.resolver import names
 
@@ -119,6 +120,79 @@ def test_given_betas_sampler_and_repr():
         'GaussianDiffusion(cosine, num_timesteps=3, prediction=x_start, '
         'weighting=uniform)'
     )
+
+
+def test_functions_as_schedule_and_weighting():
+    def rising(num_timesteps, top=0.5):
+        return torch.linspace(0.1, top, num_timesteps)
+
+    def late(betas, prediction):
+        return torch.arange(len(betas)) + (prediction == 'noise') + betas
+
+    diffusion = GaussianDiffusion(rising, 3, weighting=late, prediction='noise')
+    expected = torch.tensor([0.1, 0.3, 0.5]).double()
+    torch.testing.assert_close(diffusion.betas, expected)
+    torch.testing.assert_close(diffusion.weights, expected + torch.tensor([1, 2, 3]))
+    assert GaussianDiffusion(rising, 2, top=0.9).betas[1].item() == pytest.approx(0.9)
+    assert 'rising, num_timesteps=3, ' in str(diffusion)
+    assert 'weighting=late' in str(diffusion)
+    same = GaussianDiffusion(schedules.cosine_beta_schedule, 5)
+    assert torch.equal(same.betas, GaussianDiffusion('cosine', 5).betas)
+
+
+@pytest.mark.parametrize('weighting', ['SNR', 'snr_weights', snr_weights])
+def test_a_weighting_is_the_same_under_all_its_names(weighting):
+    # The weight of the first step is special where the noise is predicted.
+    x, t = torch.rand(2, 3).double(), torch.tensor([0, 1])
+    noise = torch.randn(2, 3).double()
+    first, second = (
+        GaussianDiffusion('linear', 2, weighting=name, prediction='noise')
+        for name in ('snr', weighting)
+    )
+    assert str(first) == str(second)
+    losses = [
+        process.training_losses(lambda x_t, t: x_t, x, t, noise).loss
+        for process in (first, second)
+    ]
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize(
+    ('args', 'options', 'error', 'message'),
+    [
+        ((torch.rand,), {}, ValueError, "'num_timesteps' is required"),
+        ((lambda n: torch.rand(n + 1), 3), {}, ValueError, r'each of 3 .*got \[4\]'),
+        ((lambda n: [0.1] * n, 3), {}, TypeError, r"'schedule' needs .*got 'list'"),
+        ((lambda n: torch.ones(n).long(), 3), {}, TypeError, "got 'torch.int64'"),
+        ((lambda n: torch.ones(n), 3), {}, ValueError, r'need to lie in \(0, 1\)'),
+        ((3, 3), {}, TypeError, r"'schedule' needs to be a name.*got 'int'"),
+        ((torch.rand, 2.0), {}, TypeError, "'num_timesteps' needs to be a whole"),
+        ((torch.full((3,), 0.1), 4), {}, ValueError, r'each of 4 .*got \[3\]'),
+        ((torch.full((3,), 0.1),), {'noise_scale': 2.0}, ValueError, 'noise_scale'),
+        (('linear', 3), {'weighting': 3}, TypeError, "'weighting' needs .*got 'int'"),
+        (
+            ('linear', 3),
+            {'weighting': lambda betas, prediction: betas[1:]},
+            ValueError,
+            r"'weighting' needs shape \[T\], .*each of 3 .*got \[2\]",
+        ),
+        (
+            ('linear', 3),
+            {'timestep_sampler': UniformTimestepSampler},
+            TypeError,
+            r"'timestep_sampler' needs to be a name or .*\(got 'type'\)",
+        ),
+        (
+            ('linear', 3),
+            {'timestep_sampler': UniformTimestepSampler(4)},
+            ValueError,
+            r"'timestep_sampler' needs to be one of 3 timesteps \(got one of 4\)",
+        ),
+    ],
+)
+def test_parts_of_another_kind_or_size_are_refused(args, options, error, message):
+    with pytest.raises(error, match=message):
+        GaussianDiffusion(*args, **options)
 
 
 def test_q_sample_refuses_float_timesteps():

@@ -70,3 +70,8 @@ def test_bad_arguments_are_refused():
         ImportanceTimestepSampler(2, history_size=0)
     with pytest.raises(ValueError, match="'uniform_share' needs to lie"):
         ImportanceTimestepSampler(2, uniform_share=1.5)
+    sampler = ImportanceTimestepSampler(2, history_size=3)
+    with pytest.raises(ValueError, match=r"'history' needs shape \[2, 3\].*got \[3\]"):
+        sampler.load_history(torch.ones(3))
+    with pytest.raises(ValueError, match=r"'count' needs shape \[2\].*got \[1\]"):
+        sampler.load_history(torch.ones(2, 3), torch.ones(1).long())

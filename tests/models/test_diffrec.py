@@ -142,3 +142,16 @@ def test_scores_follow_weights_however_they_are_changed(norm):
         param.data.mul_(2)  # How averages of weights are swapped in.
     hidden, dense = (model.score(users, rows, path) for path in ('hidden', 'dense'))
     torch.testing.assert_close(hidden.to_dense(), dense)
+
+
+@pytest.mark.parametrize(
+    'name', ['linear_var', 'Linear-Var', 'linear_var_beta_schedule']
+)
+def test_noise_bounds_reach_a_schedule_under_all_its_names(name):
+    options = {'noise_scale': 0.3, 'noise_min': 0.01, 'noise_max': 0.5}
+    plain = 'linear-var' if 'var' in name.lower() else 'linear'
+    first, second = (DiffRec(9, 4, schedule=x, **options) for x in (plain, name))
+    assert torch.equal(first.diffusion.betas, second.diffusion.betas)
+    other = DiffRec(9, 4, schedule=lambda n: torch.full((n,), 0.1), **options)
+    assert other.diffusion.betas[1:].tolist() == pytest.approx([0.1] * 4)
+    assert DiffRec(9, 4, schedule='cosine', **options).diffusion.schedule == 'cosine'

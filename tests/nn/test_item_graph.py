@@ -129,3 +129,12 @@ def test_bad_rows_are_refused():
     with pytest.raises(ValueError, match=r"in 'ItemGraph' \(got 0 interactions\)"):
         ItemGraph(none)
     assert str(ItemGraph(rows)) == f'ItemGraph(12, num_interactions={rows.nnz})'
+
+
+def test_a_damaged_state_is_refused():
+    rows = SparseRows(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_cols=2)
+    graph = ItemGraph(rows)
+    state = {name: value.clone() for name, value in graph.state_dict().items()}
+    state['col'][0] = 7
+    with pytest.raises(RuntimeError, match=r"'col' needs to lie in \[0, 2\).*got 7"):
+        ItemGraph(rows).load_state_dict(state)

@@ -68,6 +68,8 @@ def test_info_nce_refuses_bad_arguments():
         info_nce_loss(x, x[:2], 0.2)
     with pytest.raises(ValueError, match="'temperature' needs to be positive"):
         info_nce_loss(x, x, 0.0)
+    with pytest.raises(ValueError, match="'temperature' needs .*got nan"):
+        info_nce_loss(x, x, float('nan'))
 
 
 def test_gradients_of_info_nce_have_none():
@@ -91,3 +93,12 @@ def test_multinomial_loss_equals_the_dense_form():
     (actual,) = torch.autograd.grad(loss, logits)
     (expected,) = torch.autograd.grad(dense, logits)
     torch.testing.assert_close(actual, expected)
+
+
+def test_multinomial_loss_refuses_logits_of_other_rows():
+    rows = SparseRows(torch.tensor([0, 1, 1]), torch.tensor([2]), num_cols=3)
+    for shape in ((2, 4), (3, 3), (1, 3)):
+        with pytest.raises(ValueError, match=r"shape of 'rows', \[2, 3\]"):
+            multinomial_loss(torch.zeros(shape), rows)
+    with pytest.raises(ValueError, match='at least one row'):
+        multinomial_loss(torch.zeros(0, 3), rows.index_select(torch.arange(0)))

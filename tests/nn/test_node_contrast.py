@@ -61,3 +61,18 @@ def test_bad_arguments_are_refused():
         node_contrast_loss(x, x, node[:0], 0.5)
     with pytest.raises(ValueError, match="'temperature' needs to be positive"):
         node_contrast_loss(x, x, node, 0.0)
+
+
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+@pytest.mark.parametrize('temperature', [0.02, 0.001, 1.0])
+def test_half_precision_is_finite_and_right(dtype, temperature):
+    torch.manual_seed(0)
+    views = torch.randn(2, 3000, 4).to(dtype)
+    node = torch.arange(300)
+    exact = node_contrast_loss(*views.double(), node, temperature)
+    first = views[0].clone().requires_grad_()
+    loss = node_contrast_loss(first, views[1], node, temperature)
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-3, atol=0)
+    (grad,) = torch.autograd.grad(loss, first)
+    assert grad.dtype == dtype
+    assert bool(grad.isfinite().all())

@@ -88,3 +88,15 @@ def test_products_carry_gradients():
     readout.product(other)[0].sum().backward()
     assert readout.weight.grad.abs().sum() > 0
     assert str(readout) == 'LinearReadout(3, 7)'
+
+
+def test_bad_arguments_are_refused():
+    readout = build()
+    for h in (torch.rand(2, 4).double(), torch.rand(3).double()):
+        with pytest.raises(ValueError, match=r"'h' needs shape \[B, 3\] in 'LinearR"):
+            readout(h)
+    for other in (torch.rand(6, 4).double(), torch.rand(7).double()):
+        with pytest.raises(ValueError, match=r"'other' needs shape \[7, \*\]"):
+            readout.product(other)
+    with pytest.raises(ValueError, match="'in_channels' needs to be positive"):
+        LinearReadout(0, 3)

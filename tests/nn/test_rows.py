@@ -206,6 +206,12 @@ def test_parts_that_do_not_fit_are_refused(parts):
     ):
         with pytest.raises(ValueError, match=message):
             AffineRows(start, **options)
+    rows = AffineRows(start, 0.0)
+    for weight in (torch.ones(4, H).double(), torch.ones(I).double()):
+        with pytest.raises(ValueError, match=r"'weight' needs shape \[11, \*\]"):
+            rows.project(weight)
+    with pytest.raises(ValueError, match="'block_size' needs to be positive"):
+        next(rows.blocks(0))
     with pytest.raises(ValueError, match=r"'mix' and 'pool' need shapes"):
         PooledNoise(torch.ones(2, 3), torch.ones(2, 3))
 
@@ -223,3 +229,17 @@ def test_rows_of_different_origin_do_not_combine(parts):
     with pytest.raises(TypeError):
         x + 'a'
     assert str(x) == 'AffineRows([5, 11])'
+
+
+@torch.no_grad()
+def test_a_denoiser_of_affine_rows_compiles_in_one_piece(parts):
+    denoiser = RowMLPDenoiser(I, K).double().eval()
+    start, t = parts[0], torch.arange(B)
+
+    def denoise(t):
+        return denoiser(denoiser(AffineRows(start), t), t).to_dense()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(denoise, backend='eager', fullgraph=True)
+    with keep_products():
+        torch.testing.assert_close(compiled(t), denoise(t))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from pyg_diffrec.nn import SparseLinear
@@ -14,3 +15,13 @@ def test_sparse_rows_give_what_dense_rows_give():
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(layer(rows.to_dense()), expected)
     assert str(layer) == 'SparseLinear(5, 3)'
+
+
+def test_bad_arguments_are_refused():
+    layer = SparseLinear(5, 3)
+    rows = SparseRows(torch.tensor([0, 1]), torch.tensor([1]), num_cols=4)
+    for x in (rows, rows.to_dense(), torch.rand(5)):
+        with pytest.raises(ValueError, match=r"'x' needs shape \[B, 5\] in 'SparseL"):
+            layer(x)
+    with pytest.raises(ValueError, match="'out_channels' needs to be positive"):
+        SparseLinear(5, 0)

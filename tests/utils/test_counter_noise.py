@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from pyg_diffrec.utils import counter_normal
@@ -44,3 +45,16 @@ def test_noise_is_standard_normal_and_uncorrelated():
     correlation = torch.corrcoef(x[:, :50].t()) - torch.eye(50)
     assert correlation.abs().max() < 0.35
     assert abs(torch.corrcoef(x[:50]) - torch.eye(50)).max() < 0.25
+
+
+def test_bad_arguments_are_refused():
+    row = torch.arange(3)
+    for args, error, message in (
+        ((row.float(), 4, torch.float), TypeError, "'row' needs .*got 'torch.float32'"),
+        ((row, 4, torch.long), TypeError, "and 'dtype' a floating .*'torch.int64'"),
+        ((row, 2.5, torch.float), TypeError, "'num_cols' needs to be a whole number"),
+        ((row, -1, torch.float), ValueError, "'num_cols' needs to be at least 0"),
+        ((row.view(1, -1), 4, torch.float), ValueError, r'one dimension .*\[1, 3\]'),
+    ):
+        with pytest.raises(error, match=message):
+            counter_normal(0, 0, *args)

@@ -83,3 +83,8 @@ def test_rows_of_zeros_stand_alone():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"'k' needs to be positive .*\(got 0\)"):
         knn_graph(torch.rand(3, 2), 0)
+    with pytest.raises(TypeError, match="'k' needs to be a whole number"):
+        knn_graph(torch.rand(3, 2), 1.5)
+    for x in (torch.rand(3), torch.full((3, 2), float('nan'))):
+        with pytest.raises(ValueError, match=r"'x' needs shape \[N, F\] and finite"):
+            knn_graph(x, 2)

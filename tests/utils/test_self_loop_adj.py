@@ -105,5 +105,8 @@ def test_bad_arguments_are_refused():
         adj.dropout(1.0)
     with pytest.raises(ValueError, match=r"'uniform' needs shape \[8\].*got \[3\]"):
         adj.dropout(0.5, uniform=torch.rand(3))
+    other = SelfLoopAdj(sparse(torch.ones(1, 3)))
+    with pytest.raises(ValueError, match=r"'other' needs 2 users and 4 nodes .*got 1"):
+        adj.mix(other, 0.5)
     with pytest.raises(ValueError, match="'rows' need finite, non-negative values"):
         SelfLoopAdj(sparse(-torch.eye(2)))

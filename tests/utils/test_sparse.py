@@ -152,3 +152,116 @@ def test_bad_parts_are_refused(rows):
         SparseRows(ptr.view(1, -1), col, num_cols=2)
     with pytest.raises(ValueError, match=r"'other' needs shape \[4, \*\]"):
         rows.matmul(torch.ones(3, 2))
+    with pytest.raises(TypeError, match="'num_cols' needs to be a whole number"):
+        SparseRows(ptr, col, num_cols=2.5)
+
+
+@pytest.mark.parametrize(
+    ('rowptr', 'col', 'message'),
+    [
+        ([0, 1], [2], r"'col' needs to lie in \[0, 2\) .*got 2 at position 0"),
+        ([0, 2], [1, -1], r"'col' needs to lie in \[0, 2\) .*got -1 at position 1"),
+        ([0, 2, 1], [0], "'rowptr' must not fall .*got 2 and then 1 in row 1"),
+        ([1, 1], [0], r"'rowptr' needs to go from 0 to 1.*got 1 to 1"),
+        ([0, 1], [0, 1], r"'rowptr' needs to go from 0 to 2.*got 0 to 1"),
+        ([0, 3], [0, 1], r"'rowptr' needs to go from 0 to 2.*got 0 to 3"),
+    ],
+)
+def test_rows_that_are_none_are_refused(rowptr, col, message):
+    with pytest.raises(ValueError, match=message):
+        SparseRows(torch.tensor(rowptr), torch.tensor(col), num_cols=2)
+
+
+@pytest.mark.parametrize(
+    ('row', 'col', 'message'),
+    [
+        ([0, 3], [0, 0], r"'row' needs to lie in \[0, 3\) .*got 3 at position 1"),
+        ([-1, 0], [0, 0], r"'row' needs to lie in \[0, 3\) .*got -1 at position 0"),
+        ([0, 1], [0, 4], r"'col' needs to lie in \[0, 4\) .*got 4 at position 1"),
+        ([0, 1], [0], r"'row' and 'col' need the same shape .*\[2\] and \[1\]"),
+    ],
+)
+def test_entries_out_of_range_are_refused(row, col, message):
+    with pytest.raises(ValueError, match=message):
+        SparseRows.from_coo(
+            torch.tensor(row), torch.tensor(col), num_rows=3, num_cols=4
+        )
+
+
+def test_arguments_of_methods_are_checked(rows):
+    for call, error, message in (
+        (lambda: rows.index_select(torch.tensor([3])), ValueError, r'\[0, 3\).*got 3'),
+        (lambda: rows.index_select(torch.tensor([-1])), ValueError, 'got -1 at posi'),
+        (lambda: rows.index_select(torch.ones(3).bool()), TypeError, 'mask.nonzero'),
+        (lambda: rows.index_select(torch.ones(1, 1).long()), ValueError, 'one dimens'),
+        (
+            lambda: rows.select_columns(torch.tensor([4])),
+            ValueError,
+            r'\[0, 4\).*got 4',
+        ),
+        (lambda: rows.select_columns(torch.tensor([1, 0, 1])), ValueError, 'got 1 aga'),
+        (
+            lambda: rows.with_value(torch.ones(2)),
+            ValueError,
+            r"'value' needs shape \[3",
+        ),
+        (lambda: rows.with_value(torch.ones(3).long()), TypeError, "'value' needs to"),
+        (lambda: rows.row_sum(torch.ones(2, 3)), ValueError, r'shape \[3, \*\], one'),
+        (lambda: rows.dot(torch.ones(3)), ValueError, r"'vector' needs shape \[4\]"),
+        (lambda: rows.dot(torch.ones(4).long()), TypeError, "'vector' .*got 'torch.i"),
+        (lambda: rows.dot_dense(torch.ones(4, 3)), ValueError, r'shape \[3, 4\]'),
+        (lambda: rows.dot_dense(torch.ones(3, 4).long()), TypeError, "'other' needs"),
+        (lambda: rows.matmul(torch.ones(4, 2).long()), TypeError, "'other' needs to"),
+        (lambda: rows.to(dtype=torch.long), TypeError, "'dtype' needs to be a floati"),
+        (
+            lambda: SparseRows.from_coo(
+                rows.row, rows.col, torch.ones(2), num_rows=3, num_cols=4
+            ),
+            ValueError,
+            r"'value' needs shape \[3\], that of 'row'",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
+def test_products_compile_in_one_piece(rows, backend):
+    def products(weight, vector):
+        scaled = rows.with_value(rows.value * 2)
+        few = scaled.index_select(torch.tensor([2, 0]))
+        return (
+            scaled.matmul(weight),
+            scaled.row_sum(),
+            scaled.dot(vector),
+            scaled.dot_dense(vector.expand(3, -1)),
+            segment_sum(scaled.value, scaled.rowptr),
+            few.matmul(weight),
+            scaled.t().matmul(weight[:3]),
+            scaled.select_columns(torch.tensor([3, 0])).matmul(weight[:2]),
+            SparseRows(rows.rowptr, rows.col, rows.value, num_cols=4).to_dense(),
+        )
+
+    torch._dynamo.reset()
+    compiled = torch.compile(products, backend=backend, fullgraph=True)
+    weight = torch.randn(4, 2, dtype=torch.double, requires_grad=True)
+    vector = torch.randn(4, dtype=torch.double, requires_grad=True)
+    grads = []
+    for function in (products, compiled):
+        out = function(weight, vector)
+        total = sum(x.sum() for x in out)
+        grads.append((*out, *torch.autograd.grad(total, [weight, vector])))
+    for expected, actual in zip(*grads, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_no_product_looks_at_values_on_a_device():
+    # Tensors on the device `meta` have no values: a look at one is an error.
+    rowptr, col = (torch.zeros(n, dtype=torch.long, device='meta') for n in (4, 5))
+    rows = SparseRows(rowptr, col, num_cols=6).to(dtype=torch.double)
+    other = torch.rand(6, 2, device='meta', dtype=torch.double)
+    assert rows.with_value(rows.value * 2).matmul(other).shape == (3, 2)
+    vector = torch.rand(6, device='meta', dtype=torch.double)
+    assert rows.dot(vector).shape == (3,)
+    assert rows.dot_dense(vector.expand(3, -1)).shape == (3,)
+    assert rows.to_dense().shape == (3, 6)

@@ -6,12 +6,13 @@ from torch import Tensor
 
 class Denoiser(torch.nn.Module):
     r"""An abstract class for what estimates the clean rows, or the noise, in noised
-    rows. A denoiser does not know the schedule.
+    rows. A denoiser does not know the schedule, and refuses a condition that it does
+    not use.
 
     Shapes:
         - **x_t:** noised rows :math:`(B, *)`
         - **t:** timesteps :math:`(B)`, int64 in :math:`[0, T)`
-        - **cond:** whatever the denoiser is conditioned on
+        - **cond:** whatever the denoiser is conditioned on, :obj:`None` if nothing
         - **output:** the estimate, of the shape and kind of :obj:`x_t`
     """
 

@@ -67,7 +67,9 @@ class GiffCFDenoiser(Denoiser):
           probabilities
 
     Raises:
-        ValueError: If a size is not positive, or :obj:`cond` is missing.
+        ValueError: If a size is not positive, an input of another shape, or
+            :obj:`cond` missing.
+        TypeError: If :obj:`cond` is not a pair.
 
     .. note::
         As in the authors' code weights are Glorot-uniform, biases start at zero, and
@@ -130,7 +132,7 @@ class GiffCFDenoiser(Denoiser):
                 f"'{self.__class__.__name__}' needs 'cond', the interactions and "
                 f'their smoothed form as a pair of rows (got None)'
             )
-        c, smoothed = cond
+        c, smoothed = self._check(x_t, t, cond)
         code = self.time_embedding(t + 1, self.weight.dtype)
         tau_1, tau_2 = (mlp(code) for mlp in self.time_mlps)  # [B, 1]
         c_mean = c / c.abs().sum(1, keepdim=True).clamp(min=1)
@@ -138,6 +140,26 @@ class GiffCFDenoiser(Denoiser):
         h = self.latent_mixer(latent, tau_1)  # [B, I] -> [B, H]
         # [B, H] -> [B, I]
         return self.score_mixer([h @ self.weight.t(), c, smoothed], tau_2)
+
+    def _check(self, x_t: Tensor, t: Tensor, cond: Any) -> tuple[Tensor, Tensor]:
+        name = self.__class__.__name__
+        if x_t.dim() != 2 or x_t.size(1) != self.num_items or t.shape != x_t.shape[:1]:
+            raise ValueError(
+                f"'x_t' needs shape [B, {self.num_items}] and 't' shape [B] in "
+                f"'{name}' (got {list(x_t.shape)} and {list(t.shape)})"
+            )
+        if not isinstance(cond, (tuple, list)) or len(cond) != 2:
+            raise TypeError(
+                f"'cond' needs to be a pair of rows in '{name}', the interactions and "
+                f"their smoothed form (got '{type(cond).__name__}')"
+            )
+        c, smoothed = cond
+        if c.shape != x_t.shape or smoothed.shape != x_t.shape:
+            raise ValueError(
+                f"Both rows of 'cond' need shape {list(x_t.shape)} in '{name}' (got "
+                f'{list(c.shape)} and {list(smoothed.shape)})'
+            )
+        return c, smoothed
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.num_items}, {self.embedding_dim})'

@@ -9,7 +9,7 @@ from torch_geometric.nn.resolver import activation_resolver
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
-from pyg_diffrec.utils.checks import check_dropout
+from pyg_diffrec.utils.checks import check_dropout, check_whole
 from pyg_diffrec.utils.precision import normalize
 
 
@@ -20,11 +20,12 @@ class MLPDenoiser(Denoiser):
 
     .. math::
         \hat{\mathbf{x}}_0 = \mathrm{MLP}(\mathrm{dropout}(\mathbf{x}_t) \, \Vert \,
-        \mathbf{A} \, \mathrm{emb}(t) + \mathbf{a})
+        \mathbf{A} \, \mathrm{emb}(t) + \mathbf{a} \, [\, \Vert \, \mathbf{c}])
 
-    The hidden widths are passed through and back: :obj:`hidden_channels=[600, 200]`
-    is :math:`I \to 600 \to 200 \to 600 \to I`, with an activation after every layer
-    but the last.
+    with the condition :math:`\mathbf{c}` if there is one. The hidden widths are passed
+    through and back: :obj:`hidden_channels=[600, 200]` is
+    :math:`I \to 600 \to 200 \to 600 \to I`, with an activation after every layer but
+    the last.
 
     Args:
         in_channels (int): The length :math:`I` of a row.
@@ -37,20 +38,28 @@ class MLPDenoiser(Denoiser):
             (default: :obj:`False`)
         act (str or Callable, optional): The activation; :obj:`'identity'` makes the
             network linear in the row. (default: :obj:`'tanh'`)
+        cond_channels (int, optional): The length :math:`C` of the condition of a row,
+            *e.g.* features of a user; :obj:`None` for a denoiser without one.
+            (default: :obj:`None`)
 
     Shapes:
         - **x_t:** noised rows :math:`(B, I)`, interaction strength (no unit)
         - **t:** timesteps :math:`(B)`, whole steps in :math:`[0, T)`
+        - **cond:** conditions :math:`\mathbf{c}` :math:`(B, C)`, if and only if there
+          are :obj:`cond_channels`
         - **output:** estimate :math:`(B, I)`, unbounded scores: **not**
           probabilities
 
     Raises:
-        ValueError: If a width is not positive or :obj:`dropout` lies outside
-            :math:`[0, 1)`.
+        ValueError: If a width is not positive, :obj:`dropout` lies outside
+            :math:`[0, 1)`, an input is of another shape, or :obj:`cond` is missing or
+            given to a denoiser without one.
+        TypeError: If :obj:`cond` is no floating point tensor.
 
     .. note::
         As in the authors' code the timestep code is added after dropout, weights
-        are Glorot-normal and biases of deviation 0.001.
+        are Glorot-normal and biases of deviation 0.001. Dropout leaves the condition
+        whole, too.
     """
 
     def __init__(
@@ -61,6 +70,7 @@ class MLPDenoiser(Denoiser):
         dropout: float = 0.5,
         norm: bool = False,
         act: Any = 'tanh',
+        cond_channels: Optional[int] = None,
     ) -> None:
         super().__init__()
         if isinstance(hidden_channels, int):
@@ -72,20 +82,29 @@ class MLPDenoiser(Denoiser):
                 f'{list(hidden_channels)})'
             )
         check_dropout(self.__class__.__name__, dropout=dropout)
+        if cond_channels is not None:
+            check_whole(self.__class__.__name__, cond_channels=cond_channels)
         self.in_channels = in_channels
         self.hidden_channels = list(hidden_channels)
         self.norm = norm
+        self.cond_channels = cond_channels
 
         self.time_embedding = SinusoidalTimeEmbedding(time_embedding_dim)
         self.lin_embedding = torch.nn.Linear(time_embedding_dim, time_embedding_dim)
         self.dropout = torch.nn.Dropout(dropout)
         linear = act == 'identity'
         self.act = torch.nn.Identity() if linear else activation_resolver(act)
-        # The first layer, split into its row part [I, H] and its time part.
+        # The first layer, split into its row part [I, H], its time part and the part
+        # of the condition.
         self.weight = torch.nn.Parameter(
             torch.empty(in_channels, self.hidden_channels[0])
         )
         self.lin_time = torch.nn.Linear(time_embedding_dim, self.hidden_channels[0])
+        self.lin_cond = None
+        if cond_channels is not None:
+            self.lin_cond = torch.nn.Linear(
+                cond_channels, self.hidden_channels[0], bias=False
+            )
         widths = self.hidden_channels + self.hidden_channels[-2::-1]
         self.lins = torch.nn.ModuleList(
             torch.nn.Linear(a, b) for a, b in pairwise(widths)
@@ -96,6 +115,7 @@ class MLPDenoiser(Denoiser):
     def reset_parameters(self) -> None:
         r"""Draws Glorot-normal weights and biases of deviation 0.001."""
         num_inputs = self.in_channels + self.time_embedding.embedding_dim
+        num_inputs += self.cond_channels or 0
         std = math.sqrt(2 / (num_inputs + self.hidden_channels[0]))
         torch.nn.init.normal_(self.weight, std=std)
         torch.nn.init.normal_(self.lin_time.weight, std=std)
@@ -104,13 +124,53 @@ class MLPDenoiser(Denoiser):
             torch.nn.init.xavier_normal_(lin.weight)
             torch.nn.init.normal_(lin.bias, std=1e-3)
         self.readout.reset_parameters()
+        if self.lin_cond is not None:
+            torch.nn.init.normal_(self.lin_cond.weight, std=std)
 
     def forward(self, x_t: Any, t: Tensor, cond: Optional[Any] = None) -> Any:
+        self._check(x_t, t, cond)
         code = self.lin_embedding(self.time_embedding(t, self.weight.dtype))
-        h = self.act(self._project(x_t) + self.lin_time(code))  # [B, I] -> [B, H]
+        h = self._project(x_t) + self.lin_time(code)  # [B, I] -> [B, H]
+        if self.lin_cond is not None:
+            h = h + self.lin_cond(cond)
+        h = self.act(h)
         for lin in self.lins:
             h = self.act(lin(h))
         return self._read(x_t, h)  # [B, K] -> [B, I]
+
+    def _check(self, x_t: Any, t: Tensor, cond: Optional[Any]) -> None:
+        name = self.__class__.__name__
+        if x_t.dim() != 2 or x_t.shape[1] != self.in_channels:
+            raise ValueError(
+                f"'x_t' needs shape [B, {self.in_channels}] in '{name}' (got "
+                f'{list(x_t.shape)})'
+            )
+        if t.shape != (x_t.shape[0],):
+            raise ValueError(
+                f"'t' needs shape [{x_t.shape[0]}], one timestep per row, in '{name}' "
+                f'(got {list(t.shape)})'
+            )
+        if self.cond_channels is None:
+            if cond is not None:
+                raise ValueError(
+                    f"'{name}' was built without a condition and does not take 'cond': "
+                    f"leave it out, or build it with 'cond_channels'"
+                )
+            return
+        shape = x_t.shape[0], self.cond_channels
+        if cond is None:
+            raise ValueError(
+                f"'{name}' needs 'cond', conditions of shape {list(shape)} (got None)"
+            )
+        if not isinstance(cond, Tensor) or not cond.is_floating_point():
+            got = cond.dtype if isinstance(cond, Tensor) else type(cond).__name__
+            raise TypeError(
+                f"'cond' needs to be a floating point tensor in '{name}' (got '{got}')"
+            )
+        if cond.shape != shape:
+            raise ValueError(
+                f"'cond' needs shape {list(shape)} in '{name}' (got {list(cond.shape)})"
+            )
 
     def _project(self, x_t: Any) -> Tensor:
         if self.norm:
@@ -123,7 +183,8 @@ class MLPDenoiser(Denoiser):
     def load_reference(self, weights: dict[str, Tensor]) -> None:
         r"""Copies weights named and shaped as in the authors' code
         (:obj:`emb_layer`, :obj:`in_layers.0`, ..., :obj:`out_layers.0`, ...), where
-        the first layer holds row and timestep part in one matrix.
+        the first layer holds row and timestep part, and after them the condition, in
+        one matrix.
 
         Raises:
             ValueError: If the names do not match this network.
@@ -146,11 +207,17 @@ class MLPDenoiser(Denoiser):
                     target.copy_(weights[name])
             first = weights['in_layers.0.weight']  # [H, I + d]
             self.weight.copy_(first[:, : self.in_channels].t())
-            self.lin_time.weight.copy_(first[:, self.in_channels :])
+            stop = self.in_channels + self.time_embedding.embedding_dim
+            self.lin_time.weight.copy_(first[:, self.in_channels : stop])
+            if self.lin_cond is not None:
+                self.lin_cond.weight.copy_(first[:, stop:])
 
     def reference_weights(self) -> dict[str, Tensor]:
         r"""The weights under the names of the authors' code."""
-        first = torch.cat([self.weight.t(), self.lin_time.weight], dim=1)
+        parts = [self.weight.t(), self.lin_time.weight]
+        if self.lin_cond is not None:
+            parts.append(self.lin_cond.weight)
+        first = torch.cat(parts, dim=1)
         ins = len(self.hidden_channels) - 1
         out = {
             'emb_layer.weight': self.lin_embedding.weight,

@@ -32,6 +32,7 @@ class RowMLPDenoiser(MLPDenoiser):
         - **x_t:** noised rows :math:`(B, I)`, dense or
           :class:`~pyg_diffrec.nn.AffineRows`
         - **t:** timesteps :math:`(B)`, whole steps in :math:`[0, T)`
+        - **cond:** conditions :math:`(B, C)`, if there are :obj:`cond_channels`
         - **output:** estimate :math:`(B, I)`, of the kind of :obj:`x_t`
     """
 

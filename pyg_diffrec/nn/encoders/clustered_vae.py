@@ -81,7 +81,9 @@ class ClusteredVAE(torch.nn.Module):
         - **output:** logits of a multinomial over the items :math:`(B, I)`
 
     Raises:
-        ValueError: If a cluster is empty, or a width cannot be divided.
+        ValueError: If a cluster is empty, a width cannot be divided, or rows or
+            latents are of another length.
+        TypeError: If :obj:`cluster` is not int64.
 
     .. note::
         As in the authors' code the activation follows every layer of the encoders,
@@ -104,6 +106,16 @@ class ClusteredVAE(torch.nn.Module):
         act: Any = 'tanh',
     ) -> None:
         super().__init__()
+        if cluster.dtype != torch.long:
+            raise TypeError(
+                f"'cluster' needs to be a 'torch.long' tensor in "
+                f"'{self.__class__.__name__}' (got '{cluster.dtype}')"
+            )
+        if cluster.dim() != 1 or cluster.numel() == 0 or int(cluster.min()) < 0:
+            raise ValueError(
+                f"'cluster' needs shape [I], with one cluster from 0 up for each item, "
+                f"in '{self.__class__.__name__}' (got {list(cluster.shape)})"
+            )
         sizes = torch.bincount(cluster).tolist()
         if min(sizes) == 0:
             raise ValueError(
@@ -149,6 +161,11 @@ class ClusteredVAE(torch.nn.Module):
 
     def encode(self, rows: SparseRows) -> Encoding:
         r"""Means and log variances of the latents."""
+        if rows.num_cols != len(self.cluster):
+            raise ValueError(
+                f"'rows' needs {len(self.cluster)} columns in "
+                f"'{self.__class__.__name__}' (got {rows.num_cols})"
+            )
         rows = rows.with_value(self.dropout(rows.value))
         means, log_variances = [], []
         for items, encoder in zip(self.order.split(self.sizes), self.encoders):
@@ -162,6 +179,11 @@ class ClusteredVAE(torch.nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         r"""Logits of all items :math:`(B, I)` from latents :math:`(B, L)`."""
+        if latent.dim() != 2 or latent.size(1) != self.latent_channels:
+            raise ValueError(
+                f"'latent' needs shape [B, {self.latent_channels}] in "
+                f"'{self.__class__.__name__}' (got {list(latent.shape)})"
+            )
         if self.readout is not None:
             return self.readout(latent)
         out = []

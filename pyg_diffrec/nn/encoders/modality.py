@@ -29,7 +29,8 @@ class ModalityEncoder(torch.nn.Module):
         - **output:** :math:`(I, C)`, of any length
 
     Raises:
-        ValueError: If a width is not positive, or :obj:`projection` unknown.
+        ValueError: If a width is not positive, :obj:`projection` unknown, or :obj:`x`
+            of another width.
     """
 
     def __init__(
@@ -63,6 +64,11 @@ class ModalityEncoder(torch.nn.Module):
             torch.nn.init.xavier_uniform_(self.lin.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 2 or x.size(1) != self.in_channels:
+            raise ValueError(
+                f"'x' needs shape [I, {self.in_channels}] in "
+                f"'{self.__class__.__name__}' (got {list(x.shape)})"
+            )
         out = self.lin(x)
         return out if self.projection == 'linear' else F.leaky_relu(out, 0.2)
 

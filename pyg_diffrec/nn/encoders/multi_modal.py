@@ -1,4 +1,4 @@
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
@@ -57,7 +57,8 @@ class MultiModalEncoder(torch.nn.Module):
         - **output:** :math:`\mathbf{Z}`, users and then items :math:`(U + I, C)`
 
     Raises:
-        ValueError: If there is no modality, or a size is out of range.
+        ValueError: If there is no modality, a size is out of range, or features or
+            graphs are not one per modality.
 
     .. note::
         Items that lack a modality take the softmax over those they have, and with
@@ -104,6 +105,7 @@ class MultiModalEncoder(torch.nn.Module):
     def project(self, x: Sequence[Tensor], present: OptTensor = None) -> list[Tensor]:
         r"""The projected features of each modality :math:`(I, C)`, zero where an item
         has none."""
+        self._check_count('x', x)
         out = [encoder(part) for encoder, part in zip(self.encoders, x)]
         if present is None:
             return out
@@ -122,6 +124,9 @@ class MultiModalEncoder(torch.nn.Module):
         graphs: Sequence[SelfLoopAdj],
         present: OptTensor = None,
     ) -> Tensor:
+        self._check_count('features', features)
+        if self.graph_weight != 0:
+            self._check_count('graphs', graphs)
         feature = self._fuse(features, present)
         x = adj.propagate(torch.cat([user, feature]))
         x = x + adj.propagate(torch.cat([x[: len(user)], item]))
@@ -143,6 +148,8 @@ class MultiModalEncoder(torch.nn.Module):
     ) -> Tensor:
         r"""The views :math:`\mathbf{V}_m` of users and items through each modality
         :math:`(U + I, M, C)`, which are contrasted."""
+        self._check_count('features', features)
+        self._check_count('graphs', graphs)
         views = [
             graph.propagate(torch.cat([user, feature]))
             for feature, graph in zip(features, graphs)
@@ -150,6 +157,13 @@ class MultiModalEncoder(torch.nn.Module):
         # All modalities travel side by side: one product per layer.
         x = torch.cat(views, dim=1)  # [U + I, M * C]
         return self._propagate(x, adj).view(len(x), len(views), -1)
+
+    def _check_count(self, key: str, given: Sequence[Any]) -> None:
+        if len(given) != len(self.encoders):
+            raise ValueError(
+                f"'{key}' needs one entry for each of {len(self.encoders)} modalities "
+                f"in '{self.__class__.__name__}' (got {len(given)})"
+            )
 
     def _propagate(self, x: Tensor, adj: SelfLoopAdj) -> Tensor:
         out = x

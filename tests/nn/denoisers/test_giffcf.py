@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.denoisers.giffcf import GiffCFDenoiser
 from pyg_diffrec.testing import check_denoiser
 
@@ -25,17 +24,8 @@ def sample_cond():
     return c, torch.rand(B, I, dtype=torch.double, generator=generator)
 
 
-class Conditioned(Denoiser):
-    def __init__(self, denoiser):
-        super().__init__()
-        self.denoiser = denoiser
-
-    def forward(self, x_t, t, cond=None):
-        return self.denoiser(x_t, t, sample_cond())
-
-
 def test_contract():
-    check_denoiser(Conditioned(build()), I, affine=False)
+    check_denoiser(build(), I, affine=False, cond=sample_cond())
 
 
 def silu(x):
@@ -132,4 +122,11 @@ def test_bad_arguments_are_refused():
         GiffCFDenoiser(3, time_embedding_dim=1)
     with pytest.raises(ValueError, match="'GiffCFDenoiser' needs 'cond'"):
         build()(torch.rand(B, I).double(), torch.arange(B))
+    x_t, t, pair = torch.rand(B, I).double(), torch.arange(B), sample_cond()
+    with pytest.raises(TypeError, match="'cond' needs to be a pair .*got 'Tensor'"):
+        build()(x_t, t, pair[0])
+    with pytest.raises(ValueError, match=r"Both rows of 'cond' need shape \[4, 9\]"):
+        build()(x_t, t, (pair[0], pair[1][:, :1]))
+    with pytest.raises(ValueError, match=r"'x_t' needs shape \[B, 9\] and 't' shape"):
+        build()(x_t, t[:2], pair)
     assert str(GiffCFDenoiser(3)) == 'GiffCFDenoiser(3, 200)'

@@ -10,9 +10,9 @@ I = 13
 DEPTHS = [[4], [6, 3], [6, 5, 3]]
 
 
-def build(hidden, norm=False, dropout=0.5, cls=RowMLPDenoiser):
+def build(hidden, norm=False, dropout=0.5, cls=RowMLPDenoiser, **kwargs):
     torch.manual_seed(len(hidden))
-    denoiser = cls(I, hidden, dropout=dropout, norm=norm).double()
+    denoiser = cls(I, hidden, dropout=dropout, norm=norm, **kwargs).double()
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return denoiser
@@ -31,6 +31,78 @@ def sample_rows(seed=0, num_rows=8):
 @pytest.mark.parametrize('cls', [MLPDenoiser, RowMLPDenoiser])
 def test_contract(cls, hidden):
     check_denoiser(build(hidden, cls=cls), I, affine=cls is RowMLPDenoiser)
+
+
+@pytest.mark.parametrize('hidden', DEPTHS)
+@pytest.mark.parametrize('cls', [MLPDenoiser, RowMLPDenoiser])
+def test_contract_with_a_condition(cls, hidden):
+    denoiser = build(hidden, cls=cls, cond_channels=2)
+    cond = torch.rand(4, 2, dtype=torch.double)
+    check_denoiser(denoiser, I, affine=cls is RowMLPDenoiser, cond=cond)
+
+
+@torch.no_grad()
+def test_condition_is_part_of_the_input():
+    denoiser = build([4], cls=MLPDenoiser, cond_channels=2).eval()
+    x_t, cond = (torch.rand(3, n, dtype=torch.double) for n in (I, 2))
+    t = torch.arange(3)
+    code = denoiser.lin_embedding(denoiser.time_embedding(t, torch.double))
+    weight = denoiser.reference_weights()['in_layers.0.weight']
+    assert weight.shape == (4, I + 10 + 2)
+    x = torch.cat([x_t, code, cond], dim=1) @ weight.t() + denoiser.lin_time.bias
+    expected = denoiser.readout(x.tanh())
+    torch.testing.assert_close(denoiser(x_t, t, cond), expected)
+    other = build([4], cls=MLPDenoiser, cond_channels=2).eval()
+    torch.nn.init.zeros_(other.lin_cond.weight)
+    other.load_reference(denoiser.reference_weights())
+    torch.testing.assert_close(other(x_t, t, cond), expected)
+    other.reset_parameters()
+    assert other.lin_cond.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize('prediction', ['x_start', 'noise'])
+def test_a_condition_reaches_loss_and_chain_or_is_refused(prediction):
+    diffusion = GaussianDiffusion('linear', 3, prediction=prediction)
+    rows, t = AffineRows(sample_rows()), torch.zeros(8, dtype=torch.long)
+    noise, cond = torch.randn(8, I).double(), torch.rand(8, 2).double()
+    plain, conditioned = build([4]).eval(), build([4], cond_channels=2).eval()
+    losses = [
+        diffusion.training_losses(conditioned, rows, t, noise, cond=c).loss
+        for c in (cond, cond + 1)
+    ]
+    assert not torch.equal(*losses)
+    chains = [diffusion.p_sample_loop(conditioned, rows, cond=c) for c in (cond, -cond)]
+    assert not torch.equal(*(x.to_dense() for x in chains))
+    for call in (
+        lambda **kwargs: plain(rows, t, *kwargs.values()),
+        lambda **kwargs: diffusion.training_losses(plain, rows, **kwargs),
+        lambda **kwargs: diffusion.p_sample_loop(plain, rows, **kwargs),
+        lambda **kwargs: diffusion.p_sample(plain, rows, t, **kwargs),
+    ):
+        with pytest.raises(ValueError, match="build it with 'cond_channels'"):
+            call(cond=cond)
+    with pytest.raises(ValueError, match="does not take 'cond'"):
+        plain(rows, t, 'banana')
+    for bad, error, message in (
+        (None, ValueError, r"needs 'cond', conditions of shape \[8, 2\] \(got None\)"),
+        ('banana', TypeError, r"'cond' needs to be a floating .*got 'str'"),
+        (cond.long(), TypeError, r"'cond' needs to be a floating .*got 'torch.int64'"),
+        (cond[:1], ValueError, r"'cond' needs shape \[8, 2\] .*got \[1, 2\]"),
+    ):
+        with pytest.raises(error, match=message):
+            conditioned(rows, t, bad)
+    with pytest.raises(ValueError, match="'cond_channels' needs to be positive"):
+        build([4], cond_channels=0)
+
+
+def test_inputs_of_another_shape_are_refused():
+    denoiser, t = build([4]), torch.arange(8)
+    for x_t in (torch.rand(8, I + 1), torch.rand(8, I, 1), torch.rand(I)):
+        with pytest.raises(ValueError, match=r"'x_t' needs shape \[B, 13\]"):
+            denoiser(x_t, t)
+    for x_t in (torch.rand(7, I), AffineRows(sample_rows(num_rows=7))):
+        with pytest.raises(ValueError, match=r"'t' needs shape \[7\].*got \[8\]"):
+            denoiser(x_t, t)
 
 
 @pytest.mark.parametrize('hidden', DEPTHS)

@@ -5,6 +5,7 @@ from diff_mm_case import Case, cases
 
 from pyg_diffrec.nn.encoders.modality import ModalityEncoder
 from pyg_diffrec.nn.encoders.multi_modal import MultiModalEncoder
+from pyg_diffrec.utils import SelfLoopAdj, SparseRows
 
 
 @pytest.fixture
@@ -137,3 +138,20 @@ def test_reset_repr_and_bad_arguments():
         ModalityEncoder(3, 4, 'cubic')
     with pytest.raises(ValueError, match="'in_channels' and 'out_channels'"):
         ModalityEncoder(0, 4)
+
+
+def test_inputs_of_other_modalities_are_refused():
+    encoder = MultiModalEncoder([3, 2], 4, ['linear', 'matrix'])
+    adj = SelfLoopAdj(SparseRows(torch.tensor([0, 1]), torch.tensor([1]), num_cols=2))
+    x = [torch.rand(2, 3), torch.rand(2, 2)]
+    features, user, item = encoder.features(x), torch.rand(1, 4), torch.rand(2, 4)
+    for call, message in (
+        (lambda: encoder.project(x[:1]), "'x' needs one entry for each of 2 .*got 1"),
+        (lambda: encoder.project(x[::-1]), r"'x' needs shape \[I, 3\] in 'Modality"),
+        (lambda: encoder(user, item, features[:1], adj, [adj] * 2), "'features' needs"),
+        (lambda: encoder(user, item, features, adj, [adj] * 3), "'graphs' .*got 3"),
+        (lambda: encoder.views(user, features, adj, [adj]), "'graphs' needs one"),
+        (lambda: encoder.views(user, features * 2, adj, [adj] * 2), "'features' .*4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
