@@ -91,7 +91,7 @@ def test_copy_uses_its_own_graph():
 
 def test_new_users_score_as_known_ones():
     model = build()
-    known = model.recommend([3], k=5)
+    known = model.recommend([3], k=5, exclude='train')
     row = model.history.index_select(torch.tensor([3])).col.tolist()
     assert torch.equal(model.recommend_rows([row], k=5).item, known.item)
     # Nothing to smooth and nothing to condition on: scores stay numbers.
