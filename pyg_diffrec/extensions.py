@@ -53,7 +53,7 @@ def _run(command: Sequence[str], **kwargs: Any) -> 'subprocess.CompletedProcess[
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding='utf-8',
         errors='replace',
         **kwargs,
     )

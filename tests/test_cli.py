@@ -164,13 +164,15 @@ def test_folders_and_files_that_cannot_be_used(tmp_path, suite, command):
         pytest.importorskip('optuna')
         args = ['tune', 'EASE', '--dataset', 'synthetic', '--trials', '1']
     for out, message in (
-        (tmp_path / 'file' / 'below', 'Not a directory'),
+        (tmp_path / 'file' / 'below', 'cannot be a folder, there is a file'),
         (tmp_path / ('x' * 300), 'File name too long'),
         (Path('/proc/nothing/here'), 'No such file or directory'),
     ):
         result = call(*args, '--out', str(out))
         assert (result.exit_code, type(result.exception)) == (2, SystemExit)
-        assert f"Error: {message}: '" in result.output
+        assert result.output.splitlines()[-1].startswith('Error: ')
+        assert message in result.output
+        assert f"'{out}" in result.output
         assert len(result.output) < 700
 
 

@@ -29,8 +29,10 @@ def without_encoding(source):
         elif name in ('open', 'fdopen', 'NamedTemporaryFile', 'TemporaryFile'):
             texts = [ast.unparse(arg) for arg in node.args] + [given.get('mode', '')]
             modes = [x.strip('\'"') for x in texts if set(x) <= set('\'"rwaxbt+')]
-            # An archive yields bytes.
-            if owner != 'archive' and not any('b' in mode for mode in modes):
+            # Archives yield bytes.
+            if owner not in ('archive', 'tarfile') and not any(
+                'b' in mode for mode in modes
+            ):
                 yield ast.unparse(node)
         elif given.get('text') == 'True' or 'universal_newlines' in given:
             yield ast.unparse(node)

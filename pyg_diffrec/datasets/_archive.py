@@ -67,7 +67,7 @@ def _run(tool: str, archive: str, folder: str) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding='utf-8',
         errors='replace',
         start_new_session=True,
     )

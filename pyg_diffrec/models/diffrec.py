@@ -1,4 +1,4 @@
-from typing import Any, Literal, Optional, Sequence, Union
+from typing import Any, Callable, Literal, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -107,13 +107,13 @@ class DiffRec(RowRecommender):
         norm: bool = False,
         act: Activation = 'tanh',
         num_timesteps: int = 5,
-        schedule: str = 'linear-var',
+        schedule: Union[str, Callable[..., Tensor]] = 'linear-var',
         noise_scale: float = 0.1,
         noise_min: float = 1e-4,
         noise_max: float = 0.02,
         first_beta: Optional[float] = 1e-5,
         prediction: PredictionType = 'x_start',
-        weighting: str = 'snr',
+        weighting: Union[str, Callable[..., Tensor]] = 'snr',
         timestep_sampler: str = 'importance',
         num_noising_steps: int = 0,
         sampling_noise: bool = False,

@@ -28,7 +28,7 @@ _RESOLVERS: dict[str, Callable[[Any], Any]] = {
 def hyper_parameters(cls: Any) -> dict[str, Any]:
     r"""The hyper-parameters of a model, with their annotations: the arguments of its
     constructor and of its :meth:`from_data`, apart from what the data say."""
-    others = (*_FROM_DATA, *cls.takes_no)
+    others = (*_FROM_DATA, *getattr(cls, 'takes_no', ()))
     return {k: hint for k, hint in constructor_hints(cls).items() if k not in others}
 
 

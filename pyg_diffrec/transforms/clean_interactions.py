@@ -1,4 +1,4 @@
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch_geometric.data import HeteroData
@@ -7,13 +7,14 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.schema import USER_ITEM, check_interactions, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
+from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import first_occurrences
 
 Keep = Literal['first', 'last']
 
 
 @functional_transform('clean_interactions')
-class CleanInteractions(BaseTransform):
+class CleanInteractions(Checked, BaseTransform):
     r"""Makes the interactions follow the schema: stored along their time, each pair of
     a user and an item once (functional name: :obj:`clean_interactions`).
 
@@ -33,11 +34,6 @@ class CleanInteractions(BaseTransform):
     """
 
     def __init__(self, keep: Keep = 'first') -> None:
-        if keep not in get_args(Keep):
-            raise ValueError(
-                f"'keep' needs to be one of {list(get_args(Keep))} in "
-                f"'{self.__class__.__name__}' (got {keep!r})"
-            )
         self.keep = keep
 
     def forward(self, data: HeteroData) -> HeteroData:

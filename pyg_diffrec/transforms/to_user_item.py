@@ -5,6 +5,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from pyg_diffrec.data.schema import USER_ITEM, USER_USER, EdgeType
+from pyg_diffrec.utils.arguments import Checked
 
 
 def _rename_relation(data: HeteroData, old: EdgeType, new: EdgeType) -> None:
@@ -16,7 +17,7 @@ def _rename_relation(data: HeteroData, old: EdgeType, new: EdgeType) -> None:
 
 
 @functional_transform('to_user_item')
-class ToUserItem(BaseTransform):
+class ToUserItem(Checked, BaseTransform):
     r"""Names the node types and the relation of a graph as the schema does
     (functional name: :obj:`to_user_item`).
 
@@ -50,11 +51,6 @@ class ToUserItem(BaseTransform):
         ties: Optional[str] = None,
     ) -> None:
         name = self.__class__.__name__
-        for key, value in (('user', user), ('item', item), ('relation', relation)):
-            if not isinstance(value, str):
-                raise TypeError(f"'{key}' needs to be a string in '{name}' ({value!r})")
-        if ties is not None and not isinstance(ties, str):
-            raise TypeError(f"'ties' needs to be a string in '{name}' (got {ties!r})")
         if user == item:
             raise ValueError(
                 f"'user' and 'item' need to be two node types in '{name}' (got "

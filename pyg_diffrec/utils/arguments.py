@@ -10,10 +10,11 @@ import functools
 import inspect
 import math
 import reprlib
+import sys
 from collections.abc import Callable as AnyCallable
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import (
     Any,
     Callable,
@@ -180,12 +181,13 @@ class Checked:
 def argument_hints(function: Callable[..., Any]) -> dict[str, Any]:
     r"""The annotations of a function's arguments; those that cannot be resolved are
     left out."""
+    plain = inspect.unwrap(function)
+    hints = {key: x for key, x in plain.__annotations__.items() if key != 'return'}
+    names = vars(sys.modules[plain.__module__])
     try:
-        hints = get_type_hints(function)
+        return get_type_hints(SimpleNamespace(__annotations__=hints), names)
     except (NameError, TypeError):  # A name that only a type checker imports.
-        hints = {}
-    hints.pop('return', None)
-    return hints
+        return {}
 
 
 def constructor_hints(cls: Any) -> dict[str, Any]:
@@ -282,7 +284,7 @@ def _check_number(key: str, value: Any, hint: Any, where: str) -> None:
     elif hint is float and abs(value) > _FLOAT32:
         needed = f'needs to be within {_FLOAT32:.1e} of zero'
     elif isinstance(value, Integral) and not -_INT64 <= int(value) < _INT64:
-        needed = 'needs to be below 2^63'
+        needed = 'needs to lie in [-2^63, 2^63)'
     if needed is not None:
         raise ValueError(f"'{key}' {needed} in {where} (got {_SHOWN.repr(value)})")
 

@@ -18,7 +18,7 @@ def available_memory() -> Optional[int]:
 
 def _system_memory() -> Optional[int]:
     try:
-        for line in (_PROC / 'meminfo').read_text('utf-8').splitlines():
+        for line in (_PROC / 'meminfo').read_text(encoding='utf-8').splitlines():
             if line.startswith('MemAvailable:'):
                 return int(line.split()[1]) * 1024
     except OSError:
@@ -32,7 +32,7 @@ def _system_memory() -> Optional[int]:
 def _group_memory() -> list[Optional[int]]:
     r"""What is left in each control group with a limit, of version 1 or 2."""
     try:
-        lines = (_PROC / 'self' / 'cgroup').read_text('utf-8').splitlines()
+        lines = (_PROC / 'self' / 'cgroup').read_text(encoding='utf-8').splitlines()
     except OSError:
         return []
     found = []
@@ -58,11 +58,11 @@ def _group_memory() -> list[Optional[int]]:
 
 def _left(folder: Path, limit: str, usage: str, cache: str) -> Optional[int]:
     try:
-        most = (folder / f'memory.{limit}').read_text('utf-8').strip()
+        most = (folder / f'memory.{limit}').read_text(encoding='utf-8').strip()
         if most == 'max':
             return None
-        used = int((folder / f'memory.{usage}').read_text('utf-8'))
-        stat = (folder / 'memory.stat').read_text('utf-8').splitlines()
+        used = int((folder / f'memory.{usage}').read_text(encoding='utf-8'))
+        stat = (folder / 'memory.stat').read_text(encoding='utf-8').splitlines()
         # The page cache counts as used, and gives way.
         spare = next((int(x.split()[1]) for x in stat if x.split()[0] == cache), 0)
         return max(int(most) - used + spare, 0)

@@ -264,12 +264,12 @@ def test_errors_of_training_that_no_hyper_parameter_causes_end_the_search(
     module = sys.modules['pyg_diffrec.bench.tune']
     data = HeteroData()
     data['user'].num_nodes, data['item'].num_nodes = 2, 3
-    # The first user has every item in training: there is no negative to draw.
-    pairs = torch.tensor([[0, 0, 0, 1, 1], [0, 1, 2, 0, 1]])
+    # Who trains has every item: there is no negative to draw.
+    pairs = torch.tensor([[0, 0, 0, 1], [0, 1, 2, 0]])
     data['user', 'interacts', 'item'].edge_index = pairs
-    for name, row in [('train', [1, 1, 1, 1, 0]), ('val', [0, 0, 0, 0, 1])]:
+    for name, row in [('train', [1, 1, 1, 0]), ('val', [0, 0, 0, 1])]:
         data['user', 'interacts', 'item'][f'{name}_mask'] = torch.tensor(row).bool()
-    data['user', 'interacts', 'item'].test_mask = torch.zeros(5).bool()
+    data['user', 'interacts', 'item'].test_mask = torch.zeros(4).bool()
     monkeypatch.setattr(module, 'build_dataset', lambda *args: data)
     lines = []
     with pytest.raises(ValueError, match='every item'):
