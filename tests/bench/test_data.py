@@ -109,7 +109,7 @@ SYNTHETIC = 'synthetic'
         ({'name': 'yelp_clean', 'roles': 3}, "'roles' needs .*'yelp_clean' .*got 3"),
         ({'name': 'yelp_clean', 'roles': ['published']}, "'roles' needs to be one of"),
         ({'name': 'ciao', 'random_share': '1'}, "'random_share' .*'ciao' .*got '1'"),
-        ({'name': 'ciao', 'random_share': float('nan')}, "'random_share' needs .*nan"),
+        ({'name': 'ciao', 'random_share': float('nan')}, "'random_share' .*nan"),
         ({'name': 'ciao', 'random_share': 1e30}, r"'random_share' .* \[0, 1000\]"),
         (
             {'name': 'ciao', 'random_share': 10**400},
