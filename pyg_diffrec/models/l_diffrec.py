@@ -1,3 +1,4 @@
+import copy
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Union
 
 import torch
@@ -53,7 +54,7 @@ class Annealing(NamedTuple):
 
 
 def _light_gcn_embedding(data: HeteroData, epochs: int) -> Tensor:
-    model = LightGCN.from_data(data)
+    model = LightGCN.from_data(copy.copy(data).cpu())  # As models begin there.
     (phase,) = model.phases()
     optimizer = phase.optimizer
     assert optimizer is not None

@@ -9,6 +9,7 @@ from toy import toy_data
 from pyg_diffrec.data import USER_ITEM, USER_USER, interaction_rows, validate
 from pyg_diffrec.data.temporal import is_item_ordered, resolve_temporal
 from pyg_diffrec.loader import EdgeLoader, RowLoader, sample_negatives
+from pyg_diffrec.models import LDiffRec
 from pyg_diffrec.transforms import (
     AddRandomInteractions,
     CleanInteractions,
@@ -136,3 +137,12 @@ def test_a_seed_draws_the_same_negatives_everywhere(device):
     ]
     assert draws[1].device.type == 'cuda'
     assert torch.equal(draws[0], draws[1].cpu())
+
+
+def test_item_embeddings_are_trained_from_a_graph_anywhere(device):
+    expected = LDiffRec.from_data(graph(), num_clusters=2, embedding_epochs=1)
+    torch.manual_seed(0)
+    data = device(graph())
+    model = LDiffRec.from_data(data, num_clusters=2, embedding_epochs=1)
+    assert model.vae.cluster.shape == expected.vae.cluster.shape
+    assert data[USER_ITEM].edge_index.device.type == 'cuda'  # It stays where it is.

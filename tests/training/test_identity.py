@@ -145,7 +145,7 @@ def test_settings_are_the_same_in_another_process():
     assert len(theirs) > 10
 
 
-@pytest.mark.parametrize('name', [x for x in TRAINED if x != 'MHCN'])
+@pytest.mark.parametrize('name', TRAINED)
 def test_a_model_goes_on_where_it_is(name, tmp_path):
     options = {'checkpoint': tmp_path / 'run.pt', 'progress': False}
     model, whole = built(name), built(name)
