@@ -9,7 +9,7 @@ endif
 
 # What is installed where PyTorch is missing. An installed one is kept as it is.
 TORCH ?= torch==2.13.0
-# How many compilers run at once, and pages or folders of prebuilt wheels, for
+# How many tests or compilers run at once, and pages or folders of prebuilt wheels, for
 # `make extensions`.
 JOBS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WHEELS ?=
@@ -23,7 +23,7 @@ bench: install
 	$(PYTHON) -m pyg_diffrec bench $(SUITE) $(ARGS)
 
 test: install
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n $(JOBS) $(ARGS)
 
 lint: install-dev
 	$(PYTHON) -m ruff check .

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -171,19 +172,30 @@ def test_a_folder_in_place_of_the_file_and_the_reverse(tmp_path, make_record):
 
 @pytest.fixture
 def limit_sizes():
-    """Limits the size of files, so that a write ends in the middle."""
+    """A context in which files are limited in size, so that a write ends in the middle.
+    No longer than that: the log of the tests may be a file, too."""
     resource = pytest.importorskip('resource')
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    @contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 def test_a_limit_of_sizes_leaves_the_file_whole(tmp_path, make_record, limit_sizes):
     results = ResultsFile(tmp_path / 'results.jsonl')
     results.append(make_record('a'))
-    limit_sizes(results.path.stat().st_size + 100)
     message = r"results.jsonl' cannot be written \(File too large\): make room"
-    with pytest.raises(OSError, match=message):
+    with (
+        pytest.raises(OSError, match=message),
+        limit_sizes(results.path.stat().st_size + 100),
+    ):
         results.append(make_record('b'))
     assert results.load() == [make_record('a')]
     assert [x.name for x in tmp_path.iterdir()] == ['results.jsonl']
@@ -195,11 +207,12 @@ def test_a_limit_of_sizes_leaves_a_journal_whole(tmp_path, limit_sizes):
     path = tmp_path / 'a.journal'
     logs = [{'op_code': i, 'x': 'y' * 50} for i in range(4)]
     Journal(path).append_logs(logs[:2])
-    limit_sizes(path.stat().st_size + 30)
     journal = Journal(path)
-    with pytest.raises(OSError, match=r"a.journal' cannot be written \(File too large"):
+    with (
+        pytest.raises(OSError, match=r"a.journal' cannot be written \(File too large"),
+        limit_sizes(path.stat().st_size + 30),
+    ):
         journal.append_logs(logs[2:])
-    limit_sizes(path.stat().st_size * 2)
     assert Journal(path).read_logs(0) == journal.read_logs(0) == logs[:2]
     journal.append_logs(logs[2:])
     assert Journal(path).read_logs(1) == journal.read_logs(1) == logs[1:]
