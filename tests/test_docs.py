@@ -48,3 +48,10 @@ def test_the_page_of_the_package_stands_alone():
     text = (ROOT / 'docs' / 'package.md').read_text('utf-8')
     assert all(x.startswith('http') for x in re.findall(r'\]\(([^)]+)\)', text))
     assert "readme = 'docs/package.md'" in (ROOT / 'pyproject.toml').read_text('utf-8')
+
+
+def test_the_source_distribution_holds_the_plots_that_pages_show():
+    manifest = (ROOT / 'MANIFEST.in').read_text('utf-8')
+    for page in PAGES:
+        for plot in re.findall(r'\]\(\.\./(.*?\.png)\)', page.read_text('utf-8')):
+            assert f'include {plot}\n' in manifest
