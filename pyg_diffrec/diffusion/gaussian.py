@@ -4,6 +4,7 @@ Timesteps :obj:`t` are int64 in :math:`[0, T)` and :math:`t = 0` is the *least*
 noisy step. The papers count from 1: their :math:`t` is ours plus one.
 """
 
+from numbers import Integral
 from typing import Any, Callable, Optional, Union
 
 import torch
@@ -286,7 +287,15 @@ class GaussianDiffusion(DiffusionProcess):
 
         Raises:
             ValueError: If :obj:`num_noising_steps` lies outside :math:`[0, T]`.
+            TypeError: If it is no whole number.
         """
+        if isinstance(num_noising_steps, bool) or not isinstance(
+            num_noising_steps, Integral
+        ):
+            raise TypeError(
+                f"'num_noising_steps' needs to be a whole number in '{name}' (got "
+                f'{num_noising_steps!r})'
+            )
         if not 0 <= num_noising_steps <= self.num_timesteps:
             raise ValueError(
                 f"'num_noising_steps' needs to lie in [0, {self.num_timesteps}] in "

@@ -169,10 +169,11 @@ class DiffusionProcess(Float64Module):
         for key, x in rows.items():
             if x is None:
                 continue
-            if not x.dtype.is_floating_point:
+            dtype = getattr(x, 'dtype', None)
+            if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
                 raise TypeError(
                     f"'{key}' needs to be a floating point tensor in '{name}' (got "
-                    f"'{x.dtype}')"
+                    f"'{dtype or type(x)}')"
                 )
             if not first:
                 first, shape = key, tuple(x.shape)

@@ -13,10 +13,11 @@ def can_look_at(index: Tensor) -> bool:
 def check_long(**indices: Tensor) -> None:
     r"""Raises a TypeError unless all are int64."""
     for name, index in indices.items():
-        if index.dtype != torch.long:
+        dtype = getattr(index, 'dtype', type(index))
+        if dtype != torch.long:
             raise TypeError(
                 f"'{name}' needs to be a 'torch.long' tensor in 'SparseRows' "
-                f"(got '{index.dtype}')"
+                f"(got '{dtype}')"
             )
 
 

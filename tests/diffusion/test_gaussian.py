@@ -237,3 +237,23 @@ def test_bad_arguments_are_refused():
     diffusion = GaussianDiffusion('linear', 3)
     with pytest.raises(ValueError, match=r"'num_noising_steps' .* \[0, 3\] .*got 4"):
         diffusion.p_sample_loop(lambda x, t: x, torch.rand(1, 2), 4)
+
+
+@pytest.mark.parametrize('steps', [1.5, True, 'a'])
+def test_numbers_of_noising_steps_are_whole(steps):
+    diffusion = GaussianDiffusion('linear', num_timesteps=3)
+    with pytest.raises(TypeError, match="'num_noising_steps' needs to be a whole numb"):
+        diffusion.p_sample_loop(lambda x, t: x, torch.rand(2, 3), steps)
+
+
+@pytest.mark.parametrize('call', ['q_sample', 'training_losses', 'p_sample_loop'])
+def test_lists_are_no_rows(call):
+    diffusion = GaussianDiffusion('linear', num_timesteps=3)
+    t = torch.zeros(1, dtype=torch.long)
+    args = {
+        'q_sample': ([[0.5]], t),
+        'training_losses': (lambda x, t: x, [[0.5]]),
+        'p_sample_loop': (lambda x, t: x, [[0.5]]),
+    }
+    with pytest.raises(TypeError, match="'x_start' needs to be a floating .*'list'"):
+        getattr(diffusion, call)(*args[call])

@@ -1,3 +1,4 @@
+import copy
 import fcntl
 import os
 import random
@@ -16,7 +17,7 @@ from pyg_diffrec.training.checkpoint import (
     random_state,
     set_random_state,
 )
-from pyg_diffrec.training.schema import FORMAT
+from pyg_diffrec.training.schema import FORMAT, check_optimizer
 
 
 def trained(path, epochs=1, cls=Line):
@@ -192,6 +193,31 @@ def test_files_that_others_are_writing_stay(tmp_path):
     assert not name.exists()
 
 
+@pytest.mark.parametrize('cls', ['Adam', 'AdamW', 'Adagrad', 'RMSprop'])
+@pytest.mark.parametrize('damage', ['one', 'row', 'kind', 'missing', 'more'])
+def test_what_an_optimizer_keeps_has_to_fit_its_parameters(cls, damage, tmp_path):
+    weight = torch.nn.Parameter(torch.ones(3, 4))
+    fused = {'fused': True} if cls.startswith('Adam') else {}
+    optimizer = getattr(torch.optim, cls)([weight], **fused)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
+    check_optimizer(state, optimizer, 'optimizer', tmp_path / 'a.pt')
+    entry = state['state'][0]
+    (name, *_) = [key for key, value in entry.items() if value.dim() == 2]
+    if damage == 'missing':
+        del entry[name]
+    elif damage == 'more':
+        entry['another'] = torch.ones(3, 4)
+    else:
+        new = {'one': torch.zeros(1), 'row': torch.zeros(4)}
+        entry[name] = new.get(damage, entry[name].long())
+    before = weight.detach().clone()
+    with pytest.raises(ValueError, match=r"a.pt' is a damaged .*'optimizer.state.0\."):
+        check_optimizer(state, optimizer, 'optimizer', tmp_path / 'a.pt')
+    assert torch.equal(weight, before)
+
+
 def test_a_save_is_not_disturbed_by_clearing(tmp_path, monkeypatch):
     path, sync = tmp_path / 'run.pt', os.fsync
 
@@ -240,7 +266,7 @@ class Moving(Halving):
 
 
 # What may be anything of its kind, and what optimizers keep as they like.
-FREE = {'stopped_early', 'changing', 'settings', 'cuda', 'state', 'foreach', 'fused'}
+FREE = {'stopped_early', 'changing', 'settings', 'cuda', 'foreach', 'fused'}
 FREE |= {'base_lrs', '_last_lr', 'curve'}
 CHANGES = {
     'nothing': 'nothing',
@@ -272,7 +298,8 @@ def test_a_checkpoint_with_anything_else_in_it_is_refused(tmp_path, change):
                 assert any(str(x) in message for x in named), (key, message)
             assert model.weight.item() == 0.0, key
             assert torch.equal(torch.get_rng_state(), before), key
-        else:
+        elif not (change == 'nothing' and key[-2] == 'state'):
+            # A parameter without a gradient has no entry.
             assert FREE & set(key), key
     assert tried > 40
 
