@@ -74,11 +74,6 @@ class Recommender(Checked, torch.nn.Module):
 
     def __init__(self, num_items: int) -> None:
         super().__init__()
-        if num_items < 1:
-            raise ValueError(
-                f"'num_items' needs to be positive in "
-                f"'{self.__class__.__name__}' (got {num_items})"
-            )
         self.num_items = int(num_items)
         #: The training interactions of the users known to the model.
         self.history: Optional[SparseRows] = None
