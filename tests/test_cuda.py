@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from models.test_contract import SMALL
-from toy import toy_data
+from toy import SMALL, full_data
 
 from pyg_diffrec import models
 from pyg_diffrec.data import USER_ITEM, interaction_rows, validate
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def graph():
-    data = toy_data(num_social=4)
-    data['item'].embedding = data['item'].x_planted = data['item'].planted
-    return data
-
-
 def test_sparse_products_go_through_torch_sparse():
     torch_sparse = pytest.importorskip('torch_sparse')
     called = []
@@ -41,7 +34,7 @@ def test_sparse_products_go_through_torch_sparse():
         called.append(1)
         return matmul(*args)
 
-    rows = interaction_rows(graph()).to(DEVICE)
+    rows = interaction_rows(full_data()).to(DEVICE)
     other = torch.randn(rows.num_cols, 8, device=DEVICE, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_sparse, 'matmul', counted)
@@ -56,7 +49,7 @@ def test_sparse_products_go_through_torch_sparse():
 
 @pytest.mark.parametrize('name', MODELS)
 def test_models_score_on_a_gpu_as_on_a_cpu(name):
-    data = graph()
+    data = full_data()
     torch.manual_seed(0)
     model = getattr(models, name).from_data(data, **SMALL.get(name, {}))
     fit(model, epochs=2, device=DEVICE, progress=False)
@@ -94,9 +87,9 @@ def test_models_score_on_a_gpu_as_on_a_cpu(name):
 )
 def test_transforms_leave_a_graph_on_its_device(transform):
     torch.manual_seed(0)
-    expected = transform(graph())
+    expected = transform(full_data())
     torch.manual_seed(0)
-    out = transform(graph().to(DEVICE))
+    out = transform(full_data().to(DEVICE))
     for store, other in zip(out.edge_stores, expected.edge_stores):
         assert store.edge_index.is_cuda
         assert torch.equal(store.edge_index.cpu(), other.edge_index)
@@ -107,7 +100,7 @@ def test_transforms_leave_a_graph_on_its_device(transform):
 
 
 def test_a_graph_on_a_gpu_is_validated_trained_on_and_measured():
-    data = graph().to(DEVICE)
+    data = full_data().to(DEVICE)
     validate(data)
     assert interaction_rows(data).device.type == 'cuda'
     for name in ('EASE', 'DiffRec', 'LightGCN', 'RecDiff', 'DiffMM'):
@@ -115,14 +108,14 @@ def test_a_graph_on_a_gpu_is_validated_trained_on_and_measured():
         fit(model, epochs=1, device=DEVICE, progress=False)
         metrics = ['Recall@5', 'Coverage@5', 'Personalization@5', 'AveragePopularity@5']
         on_gpu = evaluate(model, data, 'test', metrics)
-        assert on_gpu == pytest.approx(evaluate(model, graph(), 'test', metrics))
+        assert on_gpu == pytest.approx(evaluate(model, full_data(), 'test', metrics))
         model.recommend([0], 3)
 
 
 @pytest.mark.parametrize('precision', ['bf16-mixed', '16-mixed'])
 @pytest.mark.parametrize('name', ['DiffRec', 'LightGCN', 'RecDiff', 'DiffMM'])
 def test_mixed_precision_trains(name, precision):
-    model = getattr(models, name).from_data(graph(), **SMALL.get(name, {}))
+    model = getattr(models, name).from_data(full_data(), **SMALL.get(name, {}))
     out = fit(model, epochs=2, device=DEVICE, precision=precision, progress=False)
     assert out.num_epochs == 2
     assert model.recommend([0], 3).score.isfinite().all()

@@ -8,10 +8,37 @@ from pyg_diffrec.datasets import SyntheticInteractions
 from pyg_diffrec.nn import AffineRows
 from pyg_diffrec.utils import SparseRows
 
+MULTI_MODAL = {'modalities': {'planted': 3}, 'embedding_dim': 8, 'batch_size': 64}
+#: Arguments with which models are small.
+SMALL = {
+    'BM3': MULTI_MODAL,
+    'DiffMM': {**MULTI_MODAL, 'hidden_channels': 8},
+    'DiffNet': {'embedding_dim': 8, 'batch_size': 64},
+    'DiffRec': {'hidden_channels': [8, 4], 'batch_size': 16},
+    'EASE': {'l2': 5.0},
+    'GiffCF': {'embedding_dim': 6, 'batch_size': 16},
+    'IALS': {'embedding_dim': 8},
+    'LATTICE': MULTI_MODAL,
+    'LDiffRec': {'encoder_channels': [8]},
+    'LightGCN': {'embedding_dim': 8, 'batch_size': 64},
+    'MFBPR': {'embedding_dim': 8, 'batch_size': 64},
+    'MHCN': {'embedding_dim': 8, 'batch_size': 64},
+    'RecDiff': {'embedding_dim': 8, 'batch_size': 64},
+    'VBPR': MULTI_MODAL,
+}
+
 
 def toy_data(num_users=60, num_items=40, **kwargs):
     kwargs = {'num_groups': 3, 'interactions_per_user': 12, **kwargs}
     return SyntheticInteractions(num_users, num_items, **kwargs)[0]
+
+
+def full_data(*sizes, **kwargs):
+    """A graph with all that any model asks for."""
+    data = toy_data(*sizes, num_social=4, **kwargs)
+    data['item'].embedding = data['item'].planted  # By which L-DiffRec clusters.
+    data['item'].x_planted = data['item'].planted
+    return data
 
 
 def given_data(train, val, test, num_items):

@@ -6,7 +6,7 @@ from typing import Any, Optional
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform, Compose
 
-from pyg_diffrec.datasets.diffrec import DiffRecDataset, check_roles
+from pyg_diffrec.datasets.diffrec import DiffRecDataset
 from pyg_diffrec.datasets.multi_modal import MultiModalDataset, check_modalities
 from pyg_diffrec.datasets.raw import DownloadError
 from pyg_diffrec.datasets.social import SocialDataset
@@ -105,8 +105,6 @@ def _check_values(name: str, spec: dict[str, Any]) -> None:
         )
     if name in MultiModalDataset.names and spec.get('modalities') is not None:
         check_modalities(spec['modalities'])
-    if name in DiffRecDataset.names and 'roles' in spec:
-        check_roles(spec['roles'])
 
 
 def _transform(spec: dict[str, Any]) -> BaseTransform:

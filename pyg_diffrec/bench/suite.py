@@ -12,7 +12,7 @@ from pyg_diffrec.evaluation import (
     USER_METRICS,
     Protocol,
     higher_is_better,
-    parse_metric,
+    parse_metrics,
 )
 from pyg_diffrec.models import MODELS, VARIANTS, preset
 from pyg_diffrec.models.hyper_parameters import check_hyper_parameters
@@ -233,19 +233,18 @@ def parse_suite(table: dict[str, Any], name: str) -> Suite:
     metrics = table.get('metrics', ['Recall@20', 'NDCG@20'])
     metric = table.get('metric', 'Recall@20')
     shown = table.get('table', metrics)
+    refuse_repeats('metrics', metrics, where)
     for key, names in (('metric', [metric]), ('metrics', metrics)):
-        for value in names:
-            try:
-                parse_metric(value)
-            except ValueError as error:
-                raise ValueError(f"'{key}' of {where}: {error}") from error
+        try:
+            parse_metrics(names)
+        except ValueError as error:
+            raise ValueError(f"'{key}' of {where}: {error}") from error
     check_metric(metric, where)
     for value in [metric, *shown]:
         if value not in metrics:
             raise ValueError(
                 unknown(f"metric among 'metrics' of {where}", value, metrics)
             )
-    refuse_repeats('metrics', [parse_metric(value) for value in metrics], where)
     refuse_repeats('table', shown, where)
     datasets, histories = [], []
     for dataset in table['datasets']:

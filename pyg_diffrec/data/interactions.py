@@ -78,7 +78,7 @@ def interaction_rows(data: HeteroData, history: History = 'train') -> SparseRows
         ValueError: If the graph has no split, its interactions break the schema, or
             :obj:`history` is unknown.
     """
-    return _rows(data, history_mask(data, history))
+    return _unique_rows(data, history_mask(data, history))
 
 
 def target_rows(data: HeteroData, split: Split) -> SparseRows:
@@ -88,19 +88,35 @@ def target_rows(data: HeteroData, split: Split) -> SparseRows:
         ValueError: If the graph has no such split, or its interactions break the
             schema.
     """
-    return _rows(data, split_mask(data, split))
+    return _unique_rows(data, split_mask(data, split))
+
+
+def rows_of_valid(data: HeteroData, splits: str) -> SparseRows:
+    r"""The interactions of splits, joined by :obj:`'+'`, as rows :math:`(U, I)`, of a
+    graph that :meth:`validate` has passed: nothing is checked again.
+
+    Raises:
+        ValueError: If the graph has no such split.
+    """
+    masks = [_named_mask(data, split) for split in splits.split('+')]
+    return _rows(data, torch.stack(masks).any(0))
+
+
+def _unique_rows(data: HeteroData, mask: Tensor) -> SparseRows:
+    rows = _rows(data, mask)
+    if has_repeats(rows.row * rows.num_cols + rows.col):
+        check_unique(data)
+    return rows
 
 
 def _rows(data: HeteroData, mask: Tensor) -> SparseRows:
-    store, num_items = data[USER_ITEM], num_nodes(data, 'item')
+    store = data[USER_ITEM]
     row, col = check_edges(data, USER_ITEM, check_range=False)[:, mask]
-    if has_repeats(row * num_items + col):
-        check_unique(data)
     weight = store.edge_weight[mask] if 'edge_weight' in store else None
     return SparseRows.from_coo(
         row,
         col,
         weight,
         num_rows=num_nodes(data, 'user'),
-        num_cols=num_items,
+        num_cols=num_nodes(data, 'item'),
     )

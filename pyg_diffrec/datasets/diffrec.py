@@ -16,15 +16,6 @@ Roles = Literal['published', 'chronological']
 EMBEDDING = 'item_emb.npy'
 
 
-def check_roles(roles: str) -> None:
-    r"""Raises an error unless there is such a reading of the files."""
-    if roles not in get_args(Roles):
-        raise ValueError(
-            f"'roles' needs to be one of {list(get_args(Roles))} in 'DiffRecDataset' "
-            f"(got '{roles}')"
-        )
-
-
 class DiffRecDataset(RawDataset):
     r"""The datasets of the `"Diffusion Recommender Model"
     <https://arxiv.org/abs/2304.04971>`_ paper, in the authors' files
@@ -142,7 +133,11 @@ class DiffRecDataset(RawDataset):
         pre_transform: Optional[Callable[[HeteroData], HeteroData]] = None,
         force_reload: bool = False,
     ) -> None:
-        check_roles(roles)
+        if roles not in get_args(Roles):
+            raise ValueError(
+                f"'roles' needs to be one of {list(get_args(Roles))} in "
+                f"'{self.__class__.__name__}' (got '{roles}')"
+            )
         self.roles = roles
         super().__init__(root, name, raw_dir, transform, pre_transform, force_reload)
 

@@ -2,7 +2,6 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, Callable, Optional, Sequence
 
 import torch
@@ -19,7 +18,7 @@ from pyg_diffrec.transforms._user_split import (
     rounded_share,
 )
 from pyg_diffrec.transforms.temporal_split import TemporalSplit
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.utils.arguments import Checked, argument_hints, check_argument
 from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sampling import RowSampler, sample_distinct
 
@@ -160,6 +159,9 @@ class SyntheticInteractions(Checked, InteractionDataset):
             **kwargs: The arguments of the constructor.
         """
         bound = inspect.signature(cls.__init__).bind(None, **kwargs)
+        hints = argument_hints(cls.__init__)
+        for key, value in kwargs.items():
+            check_argument(key, value, hints[key], f"'{cls.__name__}'")
         bound.apply_defaults()
         self = cls.__new__(cls)
         for key, value in list(bound.arguments.items())[1:]:
@@ -169,22 +171,15 @@ class SyntheticInteractions(Checked, InteractionDataset):
 
     def _check_arguments(self) -> None:
         name = self.__class__.__name__
-        for key in ('num_users', 'num_items', 'num_groups', 'interactions_per_user'):
-            check_whole(name, **{key: getattr(self, key)})
+        check_whole(name, num_users=self.num_users)
         for key in ('popularity_skew', 'sharpness', 'num_social'):
-            self._check_number(key, math.inf)
-        for key in ('noise_share', 'fake_social_share', 'val_ratio', 'test_ratio'):
-            self._check_number(key, 1)
+            value = getattr(self, key)
+            if value < 0:
+                raise ValueError(
+                    f"'{key}' needs to be finite and non-negative in '{name}' (got "
+                    f'{value})'
+                )
         check_ratios(self.val_ratio, self.test_ratio, name)
-        check_whole(name, -(2**64), seed=self.seed)
-        if not -(2**63) <= self.seed < 2**64:
-            raise ValueError(
-                f"'seed' needs to lie in [-2**63, 2**64) in '{name}' (got {self.seed})"
-            )
-        if self.transform is not None and not callable(self.transform):
-            raise TypeError(
-                f"'transform' needs to be callable in '{name}' (got {self.transform!r})"
-            )
         self._check_modalities()
         self._check_sizes()
         most = 3 * self.interactions_per_user // 2
@@ -195,16 +190,6 @@ class SyntheticInteractions(Checked, InteractionDataset):
                 f"'{name}' (got num_items={self.num_items}): raise "
                 f"'num_items' or lower 'interactions_per_user'"
             )
-
-    def _check_number(self, key: str, most: float) -> None:
-        value: Any = getattr(self, key)
-        name = self.__class__.__name__
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number:
-            raise TypeError(f"'{key}' needs to be a number in '{name}' (got {value!r})")
-        if not 0 <= value <= most or value == math.inf:
-            needed = 'lie in [0, 1]' if most == 1 else 'be finite and non-negative'
-            raise ValueError(f"'{key}' needs to {needed} in '{name}' (got {value})")
 
     def _check_modalities(self) -> None:
         name = self.__class__.__name__

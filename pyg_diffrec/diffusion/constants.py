@@ -45,7 +45,6 @@ def resolve_betas(
     if isinstance(schedule, str):
         named = resolve(schedule, schedules, kind='schedule', suffix='_beta_schedule')
         return named(num_timesteps, **kwargs)
-    schedules.check_num_timesteps(num_timesteps)
     return _checked(schedule(num_timesteps, **kwargs), num_timesteps, "'schedule'")
 
 

@@ -104,11 +104,6 @@ class GaussianDiffusion(DiffusionProcess):
         timestep_sampler: Union[str, TimestepSampler] = 'uniform',
         **kwargs: float,
     ) -> None:
-        if prediction not in ('x_start', 'noise'):
-            raise ValueError(
-                f"'prediction' needs to be 'x_start' or 'noise' in "
-                f"'{self.__class__.__name__}' (got '{prediction}')"
-            )
         betas = resolve_betas(schedule, num_timesteps, **kwargs)
         super().__init__(betas.numel(), timestep_sampler)
         self.noise_free = bool((betas == 0).all())

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pyg_diffrec.diffusion.float64_module import Float64Module
 from pyg_diffrec.diffusion.generator import drawn_by
-from pyg_diffrec.diffusion.schedules import check_num_timesteps
 from pyg_diffrec.diffusion.timestep_samplers import (
     TimestepSampler,
     resolve_timestep_sampler,
@@ -73,7 +72,6 @@ class DiffusionProcess(Float64Module):
         timestep_sampler: Union[str, TimestepSampler] = 'uniform',
     ) -> None:
         super().__init__()
-        check_num_timesteps(num_timesteps, f" in '{self.__class__.__name__}'")
         self.num_timesteps = num_timesteps
         self.timestep_sampler = resolve_timestep_sampler(
             timestep_sampler, num_timesteps

@@ -7,7 +7,6 @@ The two linear schedules are parametrised as in the `"Diffusion Recommender Mode
 """
 
 import math
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -22,27 +21,9 @@ __all__ = [
 ]
 
 
-def check_num_timesteps(num_timesteps: int, where: str = '') -> None:
-    r"""Raises an error unless there is a whole, positive number of timesteps."""
-    if isinstance(num_timesteps, bool) or not isinstance(num_timesteps, Integral):
-        raise TypeError(
-            f"'num_timesteps' needs to be a whole number{where} (got {num_timesteps!r})"
-        )
-    if num_timesteps < 1:
-        raise ValueError(
-            f"'num_timesteps' needs to be positive{where} (got {num_timesteps})"
-        )
-
-
 def _scaled_bounds(
     num_timesteps: int, noise_scale: float, noise_min: float, noise_max: float
 ) -> Tensor:
-    check_num_timesteps(num_timesteps)
-    if not noise_scale >= 0:
-        raise ValueError(
-            f"'noise_scale' needs to be non-negative (got {noise_scale}); "
-            f'0 switches noise off'
-        )
     if not 0 < noise_min <= noise_max:
         raise ValueError(
             f"'noise_min' and 'noise_max' need 0 < noise_min <= noise_max "
@@ -134,7 +115,6 @@ def cosine_beta_schedule(num_timesteps: int) -> Tensor:
     Raises:
         ValueError: If :obj:`num_timesteps` is not positive.
     """
-    check_num_timesteps(num_timesteps)
     u = torch.arange(num_timesteps + 1, dtype=torch.double) / num_timesteps
     f = ((u + 0.008) / 1.008 * math.pi / 2).cos().square()
     return (1 - f[1:] / f[:-1]).clamp(max=0.999)
@@ -151,6 +131,5 @@ def binomial_beta_schedule(num_timesteps: int) -> Tensor:
     Raises:
         ValueError: If :obj:`num_timesteps` is not positive.
     """
-    check_num_timesteps(num_timesteps)
     t = torch.arange(num_timesteps, dtype=torch.double)
     return 1 / (num_timesteps - t + 1)

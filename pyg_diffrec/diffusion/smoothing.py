@@ -75,21 +75,10 @@ class GraphSmoothing(DiffusionProcess):
         timestep_sampler: Union[str, TimestepSampler] = 'uniform',
     ) -> None:
         super().__init__(num_timesteps, timestep_sampler)
-        if not callable(smooth):
-            raise TypeError(
-                f"'smooth' needs to be callable in '{self.__class__.__name__}' "
-                f"(got '{type(smooth).__name__}')"
-            )
-        for name, value in (('alpha', alpha), ('noise_scale', noise_scale)):
-            if not value >= 0:
-                raise ValueError(
-                    f"'{name}' needs to be non-negative in "
-                    f"'{self.__class__.__name__}' (got {value})"
-                )
-        if not 0 <= decay <= 1:
+        if alpha < 0:
             raise ValueError(
-                f"'decay' needs to lie in [0, 1] in "
-                f"'{self.__class__.__name__}' (got {decay})"
+                f"'alpha' needs to be non-negative in '{self.__class__.__name__}' "
+                f'(got {alpha})'
             )
         self.smooth = smooth
         self.alpha = alpha

@@ -103,16 +103,6 @@ class ImportanceTimestepSampler(TimestepSampler):
         self, num_timesteps: int, history_size: int = 10, uniform_share: float = 0.001
     ) -> None:
         super().__init__(num_timesteps)
-        if history_size < 1:
-            raise ValueError(
-                f"'history_size' needs to be positive in "
-                f"'{self.__class__.__name__}' (got {history_size})"
-            )
-        if not 0 <= uniform_share <= 1:
-            raise ValueError(
-                f"'uniform_share' needs to lie in [0, 1] in "
-                f"'{self.__class__.__name__}' (got {uniform_share})"
-            )
         self.history_size = history_size
         self.uniform_share = uniform_share
         history = torch.zeros(num_timesteps, history_size, dtype=torch.double)

@@ -9,7 +9,7 @@ from torch_geometric import metrics as pyg_metrics
 from torch_geometric.data import HeteroData
 from torch_geometric.metrics import LinkPredMetricCollection
 
-from pyg_diffrec.data import USER_ITEM, split_mask, target_rows
+from pyg_diffrec.data.interactions import rows_of_valid
 from pyg_diffrec.evaluation.metrics import (
     USER_METRICS,
     average_popularity,
@@ -60,7 +60,7 @@ def measure(
     """
     wanted = parse_metrics(metrics)
     items, users = _check_lists(items, users, data, split, protocol, wanted, 'measure')
-    targets = target_rows(data, split)
+    targets = rows_of_valid(data, split)
     return measure_lists(items, users, data, targets, wanted, protocol)
 
 
@@ -98,12 +98,11 @@ def measure_groups(
         items, users, data, split, protocol, wanted, 'measure_groups'
     )
     bounds = _check_bounds(bounds)
-    targets = target_rows(data, split)
+    targets = rows_of_valid(data, split)
     counts = torch.zeros(targets.num_rows, dtype=torch.bool)
     counts[protocol.counted_users(targets).cpu()] = True
     items, users = items[counts[users]], users[counts[users]]
-    seen = data[USER_ITEM].edge_index[0, split_mask(data, 'train')].cpu()
-    history = torch.bincount(seen, minlength=data['user'].num_nodes)[users]
+    history = rows_of_valid(data, 'train').rowptr.diff().cpu()[users]
     group = torch.bucketize(history, torch.tensor(bounds, dtype=torch.long), right=True)
     out = []
     for index, low in enumerate([0, *bounds]):
@@ -140,7 +139,7 @@ def measure_lists(
         elif name == 'Personalization':
             out[metric] = personalization(lists, num_items)
         elif name == 'AveragePopularity':
-            seen = data[USER_ITEM].edge_index[1, split_mask(data, 'train')].cpu()
+            seen = rows_of_valid(data, 'train').col.cpu()
             popularity = torch.bincount(seen, minlength=num_items).float()
             out[metric] = average_popularity(lists, popularity)
     return {metric: out[metric] for metric in wanted}

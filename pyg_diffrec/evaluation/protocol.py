@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data import interaction_rows, target_rows, validate
+from pyg_diffrec.data import validate
+from pyg_diffrec.data.interactions import rows_of_valid
 from pyg_diffrec.typing import History, Split
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -60,7 +61,7 @@ class Protocol:
                 they would tell the model about the time after the test interactions.
         """
         validate(data)
-        return interaction_rows(data, self.sources(data, split)[0])
+        return rows_of_valid(data, self.sources(data, split)[0])
 
     def seen_rows(self, data: HeteroData, split: Split) -> SparseRows:
         r"""The interactions that are left out of the ranking :math:`(U, I)`.
@@ -70,7 +71,7 @@ class Protocol:
         """
         validate(data)
         check_split(split)
-        return interaction_rows(data, _SEEN[split])
+        return rows_of_valid(data, _SEEN[split])
 
     def users(self, data: HeteroData, split: Split) -> Tensor:
         r"""The users that count :math:`(N)`.
@@ -80,7 +81,7 @@ class Protocol:
         """
         validate(data)
         check_split(split)
-        return self.counted_users(target_rows(data, split))
+        return self.counted_users(rows_of_valid(data, split))
 
     def sources(self, data: HeteroData, split: Split) -> tuple[History, History]:
         r"""The names of the interactions that scores are computed from, and of those

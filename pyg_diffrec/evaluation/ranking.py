@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_diffrec.data import interaction_rows, target_rows
+from pyg_diffrec.data.interactions import rows_of_valid
 from pyg_diffrec.evaluation.measuring import measure_lists
 from pyg_diffrec.evaluation.metrics import parse_metrics
 from pyg_diffrec.evaluation.protocol import Protocol, check_request
@@ -60,7 +60,8 @@ def rank(
         TypeError: If the model has no :obj:`score`, or gives something else.
     """
     check_request(data, split, protocol, 'rank')
-    return _rank(model, data, split, k, protocol, batch_size, target_rows(data, split))
+    targets = rows_of_valid(data, split)
+    return _rank(model, data, split, k, protocol, batch_size, targets)
 
 
 def evaluate(
@@ -95,7 +96,7 @@ def evaluate(
     wanted = parse_metrics(metrics)
     k = max(k for _, k in wanted.values())
     check_request(data, split, protocol, 'evaluate')
-    targets = target_rows(data, split)
+    targets = rows_of_valid(data, split)
     users, items = _rank(model, data, split, k, protocol, batch_size, targets)
     return measure_lists(items, users, data, targets, wanted, protocol)
 
@@ -121,7 +122,7 @@ def _rank(
         batch_size = min(max(_BATCH_SCORES // num_items, 128), 1024)
     check_whole('rank', batch_size=batch_size)
     history, seen = protocol.sources(data, split)
-    rows = {name: interaction_rows(data, name) for name in {history, seen}}
+    rows = {name: rows_of_valid(data, name) for name in {history, seen}}
     users = protocol.counted_users(targets)
     if users.numel() == 0:
         raise ValueError(f"No user has an interaction in the '{split}' split")

@@ -5,11 +5,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
-from pyg_diffrec.loader._checks import check_flags, check_rows
 from pyg_diffrec.loader.negative_sampling import NegativeMethod, NegativeSampler
 from pyg_diffrec.typing import Device, OptTensor
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -41,11 +39,11 @@ class EdgeBatch(NamedTuple):
         )
 
 
-def _check_weight(weight: Any, rows: SparseRows, name: str) -> None:
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
-        got = weight.dtype if isinstance(weight, Tensor) else type(weight)
+def _check_weight(weight: Tensor, rows: SparseRows, name: str) -> None:
+    if not weight.is_floating_point():
         raise TypeError(
-            f"'weight' needs to be a floating point 'Tensor' in '{name}' (got '{got}')"
+            f"'weight' needs to be a floating point 'Tensor' in '{name}' (got "
+            f"'{weight.dtype}')"
         )
     if weight.shape != (rows.nnz,):
         raise ValueError(
@@ -149,12 +147,8 @@ class EdgeLoader(Checked, DataLoader):
         drop_last: bool = False,
         **kwargs: Any,
     ) -> None:
-        name = self.__class__.__name__
-        check_rows(rows, name)
-        check_whole(name, batch_size=batch_size)
-        check_flags(name, shuffle=shuffle, drop_last=drop_last)
         if weight is not None:
-            _check_weight(weight, rows, name)
+            _check_weight(weight, rows, self.__class__.__name__)
         self.sampler_of_negatives = NegativeSampler(rows, method)
         self.user = rows.row
         self.item = rows.col

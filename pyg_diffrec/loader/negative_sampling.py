@@ -1,12 +1,11 @@
 r"""Negative items for pairwise losses, drawn exactly and without rejection."""
 
-from typing import Literal, Optional, get_args
+from typing import Literal, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_diffrec.loader._checks import check_rows
 from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -45,12 +44,6 @@ class NegativeSampler(Checked):
     """
 
     def __init__(self, history: SparseRows, method: NegativeMethod = 'uniform') -> None:
-        if method not in get_args(NegativeMethod):
-            raise ValueError(
-                f"'method' needs to be one of {list(get_args(NegativeMethod))} in "
-                f"'{self.__class__.__name__}' (got '{method}')"
-            )
-        check_rows(history, self.__class__.__name__, 'history')
         num_items, rowptr = history.num_cols, history.rowptr
         self.method = method
         self.num_users = history.num_rows

@@ -3,10 +3,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from pyg_diffrec.loader._checks import check_flags, check_rows
 from pyg_diffrec.typing import RowBatch
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -39,10 +37,6 @@ class RowLoader(Checked, DataLoader):
         shuffle: bool = False,
         **kwargs: Any,
     ) -> None:
-        name = self.__class__.__name__
-        check_rows(rows, name)
-        check_whole(name, batch_size=batch_size)
-        check_flags(name, shuffle=shuffle)
         self.rows = rows
         kwargs.pop('dataset', None)
         kwargs.pop('collate_fn', None)

@@ -74,11 +74,6 @@ class Recommender(Checked, torch.nn.Module):
 
     def __init__(self, num_items: int) -> None:
         super().__init__()
-        if num_items < 1:
-            raise ValueError(
-                f"'num_items' needs to be positive in "
-                f"'{self.__class__.__name__}' (got {num_items})"
-            )
         self.num_items = int(num_items)
         #: The training interactions of the users known to the model.
         self.history: Optional[SparseRows] = None
@@ -243,18 +238,13 @@ class Recommender(Checked, torch.nn.Module):
             for chunk in torch.arange(len(users)).split(batch_size):
                 history = rows.index_select(chunk).to(self.device)
                 out = self.score(users[chunk].to(self.device), history)
-                if left_out is not None:
-                    history = left_out.index_select(chunk).to(self.device)
-                score, item = masked_topk(
-                    out, k, exclude=None if left_out is None else history
-                )
+                hidden = None if left_out is None else left_out.index_select(chunk)
+                score, item = masked_topk(out, k, exclude=hidden)
                 scores.append(score.cpu())
                 items.append(item.cpu())
         finally:
             self.train(was_training)
-        score = torch.cat(scores)
-        item = torch.cat(items).masked_fill(score == float('-inf'), -1)
-        return Recommendation(item, score)
+        return Recommendation(torch.cat(items), torch.cat(scores))
 
     def _left_out(
         self, exclude: Exclude, known: Mapping[str, SparseRows], num_users: int

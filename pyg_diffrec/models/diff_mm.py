@@ -210,18 +210,7 @@ class DiffMM(MultiModalRecommender):
                 f"'projection' needs one entry for each of {list(channels)} in "
                 f"'{name}' (got {list(projection)})"
             )
-        if anchor not in get_args(Anchor):
-            raise ValueError(
-                f"'anchor' needs to be one of {list(get_args(Anchor))} in '{name}' "
-                f"(got '{anchor}')"
-            )
-        if min(denoiser_lr, temperature) <= 0 or min(signal, contrast) < 0:
-            raise ValueError(
-                f"'denoiser_lr' and 'temperature' need to be positive, 'signal' and "
-                f"'contrast' not negative in '{name}' (got {denoiser_lr}, "
-                f'{temperature}, {signal} and {contrast})'
-            )
-        if not 1 <= rebuild_k <= num_items:
+        if rebuild_k > num_items:
             raise ValueError(
                 f"'rebuild_k' needs to lie in [1, {num_items}], the number of items, "
                 f"in '{name}' (got {rebuild_k})"

@@ -11,7 +11,6 @@ from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import Activation, Phase, PredictionType, RowBatch
-from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -141,9 +140,7 @@ class DiffRec(RowRecommender):
             timestep_sampler=timestep_sampler,
             **bounds,
         )
-        name = self.__class__.__name__
-        self.diffusion.check_noising_steps(num_noising_steps, name)
-        check_positive(name, lr=lr, batch_size=batch_size)
+        self.diffusion.check_noising_steps(num_noising_steps, self.__class__.__name__)
         self.denoiser = RowMLPDenoiser(
             num_items,
             hidden_channels,

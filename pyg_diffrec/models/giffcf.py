@@ -11,7 +11,6 @@ from pyg_diffrec.models.base import RowRecommender
 from pyg_diffrec.nn.denoisers.giffcf import GiffCFDenoiser
 from pyg_diffrec.nn.item_graph import ItemGraph
 from pyg_diffrec.typing import Phase, RowBatch
-from pyg_diffrec.utils.checks import check_dropout, check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -97,8 +96,6 @@ class GiffCF(RowRecommender):
         temporal: Optional[Temporal] = None,
     ) -> None:
         super().__init__(num_items, temporal)
-        check_dropout(self.__class__.__name__, dropout=dropout)
-        check_positive(self.__class__.__name__, lr=lr, batch_size=batch_size)
         self.diffusion = GraphSmoothing(
             self._smooth, num_timesteps, alpha, noise_scale, decay, timestep_sampler
         )

@@ -16,7 +16,7 @@ from pyg_diffrec.nn.encoders.clustered_vae import ClusteredVAE
 from pyg_diffrec.nn.losses import multinomial_loss
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.typing import Activation, OptTensor, Phase, PredictionType, RowBatch
-from pyg_diffrec.utils.checks import check_ids, check_positive
+from pyg_diffrec.utils.checks import check_ids
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -216,9 +216,7 @@ class LDiffRec(RowRecommender):
             weighting=weighting,
             timestep_sampler=timestep_sampler,
         )
-        name = self.__class__.__name__
-        self.diffusion.check_noising_steps(num_noising_steps, name)
-        check_positive(name, lr=lr, denoiser_lr=denoiser_lr, batch_size=batch_size)
+        self.diffusion.check_noising_steps(num_noising_steps, self.__class__.__name__)
         self.num_noising_steps = num_noising_steps
         self.noise_seed = noise_seed
         self.elbo_weight = elbo_weight

@@ -1,4 +1,4 @@
-from typing import Any, Literal, NamedTuple, Optional, Sequence, Union, get_args
+from typing import Any, Literal, NamedTuple, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,6 @@ from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
@@ -109,18 +108,6 @@ class ModalityGraphDiffusion(Checked, torch.nn.Module):
         pool_size: int = 64,
     ) -> None:
         super().__init__()
-        name = self.__class__.__name__
-        if num_modalities < 1 or pool_size < 1:
-            raise ValueError(
-                f"'num_modalities' and 'pool_size' need to be positive in '{name}' "
-                f'(got {num_modalities} and {pool_size})'
-            )
-        if noise not in get_args(NoiseKind):
-            raise ValueError(
-                f"'noise' needs to be one of {list(get_args(NoiseKind))} in '{name}' "
-                f"(got '{noise}')"
-            )
-        check_dropout(name, dropout=dropout)
         self.diffusion = GaussianDiffusion(
             'linear-var',
             num_timesteps,
@@ -130,7 +117,7 @@ class ModalityGraphDiffusion(Checked, torch.nn.Module):
             first_beta=first_beta,
             weighting=weighting,
         )
-        self.diffusion.check_noising_steps(num_noising_steps, name)
+        self.diffusion.check_noising_steps(num_noising_steps, self.__class__.__name__)
         # Dropout happens here, once for all denoisers.
         self.denoisers = torch.nn.ModuleList(
             RowMLPDenoiser(num_items, hidden_channels, time_embedding_dim, dropout=0.0)

@@ -4,7 +4,6 @@ from torch import Tensor
 from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 from pyg_diffrec.utils.sparse import SparseRows
@@ -49,15 +48,6 @@ class ModalityGraphs(Checked, torch.nn.Module):
         random_edge_dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        check_dropout(
-            self.__class__.__name__,
-            edge_dropout=edge_dropout,
-            random_edge_dropout=random_edge_dropout,
-        )
-        if not 0.0 <= fusion_ratio <= 1.0:
-            raise ValueError(
-                f"'fusion_ratio' needs to lie in [0, 1] (got {fusion_ratio})"
-            )
         self.num_modalities = num_modalities
         self.edge_dropout = edge_dropout
         self.fusion_ratio = fusion_ratio

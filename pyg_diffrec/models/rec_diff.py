@@ -1,4 +1,4 @@
-from typing import Any, Literal, NamedTuple, Optional, Sequence, Union, get_args
+from typing import Any, Literal, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from pyg_diffrec.nn.encoders.social import SocialEncoder
 from pyg_diffrec.nn.encoders.user_item import UserItemEncoder
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.typing import OptTensor, Phase
-from pyg_diffrec.utils.checks import check_ids, check_positive
+from pyg_diffrec.utils.checks import check_ids
 from pyg_diffrec.utils.counter_noise import counter_normal
 from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.sparse import SparseRows
@@ -164,12 +164,6 @@ class RecDiff(SocialRecommender):
     ) -> None:
         super().__init__(num_items, num_users, lr=lr, l2=l2, **kwargs)
         name = self.__class__.__name__
-        check_positive(name, denoiser_lr=denoiser_lr, lr_decay=lr_decay)
-        if denoising not in get_args(Denoising):
-            raise ValueError(
-                f"'denoising' needs to be one of {list(get_args(Denoising))} in "
-                f"'{name}' (got '{denoising}')"
-            )
         channels = self.embedding_dim
         options = (layer_weight, embedding_dropout, edge_dropout)
         self.encoder = UserItemEncoder(channels, num_layers, *options)

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from pyg_diffrec.products import kept
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_whole
 
 
 class _Gram(torch.autograd.Function):
@@ -49,9 +48,6 @@ class LinearReadout(Checked, torch.nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        check_whole(
-            self.__class__.__name__, in_channels=in_channels, out_channels=out_channels
-        )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.weight = torch.nn.Parameter(torch.empty(out_channels, in_channels))

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -28,9 +27,6 @@ class SparseLinear(Checked, torch.nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        check_whole(
-            self.__class__.__name__, in_channels=in_channels, out_channels=out_channels
-        )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.weight = torch.nn.Parameter(torch.empty(in_channels, out_channels))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.utils.checks import check_whole
 
 
 class SinusoidalTimeEmbedding(Checked, torch.nn.Module):
@@ -35,11 +36,7 @@ class SinusoidalTimeEmbedding(Checked, torch.nn.Module):
 
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()
-        if embedding_dim < 2:
-            raise ValueError(
-                f"'embedding_dim' needs to be at least 2 in "
-                f"'{self.__class__.__name__}' (got {embedding_dim})"
-            )
+        check_whole(self.__class__.__name__, 2, embedding_dim=embedding_dim)
         self.embedding_dim = embedding_dim
 
     def forward(self, t: Tensor, dtype: torch.dtype = torch.float) -> Tensor:

@@ -1,13 +1,10 @@
 r"""What the splits share: places within a user's interactions, and masks."""
 
-from numbers import Real
-
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_diffrec.data.schema import USER_ITEM, check_edges, num_nodes
-from pyg_diffrec.utils.checks import check_whole
 
 
 def position_in_row(row: Tensor, count: Tensor, order: Tensor) -> Tensor:
@@ -32,27 +29,7 @@ def rounded_share(count: Tensor, ratio: float) -> Tensor:
     return (count.double() * ratio + 0.5 + 1e-9).floor().long()
 
 
-def check_share(name: str, most: float = float('inf'), **shares: float) -> None:
-    for key, share in shares.items():
-        if isinstance(share, bool) or not isinstance(share, Real):
-            raise TypeError(f"'{key}' needs to be a number in '{name}' (got {share!r})")
-        if not 0 <= share <= most or share == float('inf'):
-            needed = f'needs to be in [0, {most}]'
-            if most > 1:
-                needed = 'needs to be finite' if share > 0 else 'must not be negative'
-            raise ValueError(f"'{key}' {needed} in '{name}' (got {share})")
-
-
-def check_seed(name: str, seed: int) -> None:
-    check_whole(name, minimum=-(2**63), seed=seed)
-    if seed >= 2**64:
-        raise ValueError(f"'seed' needs to be below 2**64 in '{name}' (got {seed})")
-
-
 def check_ratios(val_ratio: float, test_ratio: float, name: str) -> None:
-    for key, ratio in (('val_ratio', val_ratio), ('test_ratio', test_ratio)):
-        if isinstance(ratio, bool) or not isinstance(ratio, Real):
-            raise TypeError(f"'{key}' needs to be a number in '{name}' (got {ratio!r})")
     if not (val_ratio >= 0 and test_ratio >= 0 and val_ratio + test_ratio < 1):
         raise ValueError(
             f"'val_ratio' and 'test_ratio' need to be non-negative with a sum below "

@@ -7,7 +7,6 @@ from torch_geometric.transforms import BaseTransform
 from pyg_diffrec.data.schema import check_edges, check_interactions, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_whole
 
 
 def _select_nodes(data: HeteroData, node_type: str, keep: Tensor) -> None:
@@ -63,7 +62,6 @@ class KCore(Checked, BaseTransform):
     """
 
     def __init__(self, k_user: int, k_item: int) -> None:
-        check_whole(self.__class__.__name__, k_user=k_user, k_item=k_item)
         self.k_user = k_user
         self.k_item = k_item
 

@@ -6,7 +6,6 @@ from torch_geometric.transforms import BaseTransform
 from pyg_diffrec.data.schema import check_interactions
 from pyg_diffrec.transforms._user_split import (
     check_ratios,
-    check_seed,
     num_interactions,
     position_in_row,
     set_masks,
@@ -47,7 +46,6 @@ class RandomSplit(Checked, BaseTransform):
         self, val_ratio: float = 0.1, test_ratio: float = 0.2, seed: int = 0
     ) -> None:
         check_ratios(val_ratio, test_ratio, self.__class__.__name__)
-        check_seed(self.__class__.__name__, seed)
         self.val_ratio = val_ratio
         self.test_ratio = test_ratio
         self.seed = seed

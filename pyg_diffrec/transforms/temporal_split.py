@@ -15,7 +15,6 @@ from pyg_diffrec.transforms._user_split import (
     split_by_ratio,
 )
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_whole
 
 
 @functional_transform('temporal_interaction_split')
@@ -68,8 +67,6 @@ class TemporalSplit(Checked, BaseTransform):
         leave_last: Optional[int] = None,
     ) -> None:
         check_ratios(val_ratio, test_ratio, self.__class__.__name__)
-        if leave_last is not None:
-            check_whole(self.__class__.__name__, leave_last=leave_last)
         self.val_ratio = val_ratio
         self.test_ratio = test_ratio
         self.leave_last = leave_last

@@ -79,7 +79,8 @@ _BOUNDS = {
     ),
     **_names('embedding_epochs', _Bounds(0, 10_000)),
     **_names('cluster_seed', _Bounds(0, 2**32 - 1)),  # NumPy takes no others.
-    **_names('anneal_batches elbo_epochs kl_batches', _Bounds(1)),
+    **_names('anneal_batches cond_channels elbo_epochs k_item k_user', _Bounds(1)),
+    **_names('kl_batches leave_last', _Bounds(1)),
     **_names('alpha0 denoiser_lr lr lr_decay temperature', _Bounds(0, open='low')),
     **_names('contrast elbo elbo_floor elbo_weight eps init_std', _Bounds(0)),
     **_names('feature_l2 kl_cap l2 memory_limit modality_weight', _Bounds(0)),

@@ -29,9 +29,9 @@ def counter_normal(
 ) -> Tensor:
     r"""Standard normal noise that depends on seed, stream, row and column alone.
 
-    A user gets the same noise whichever batch it is part of, so that scores do not
-    depend on the batch size. The bits are those of the SplitMix64 generator
-    (`"Fast Splittable Pseudorandom Number Generators"
+    A user gets the same noise whichever batch it is part of, so that scores depend on
+    the batch size by no more than round-off. The bits are those of the SplitMix64
+    generator (`"Fast Splittable Pseudorandom Number Generators"
     <https://doi.org/10.1145/2714064.2660195>`_), turned into normal variates by the
     Box-Muller transform.
 

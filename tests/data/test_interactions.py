@@ -8,7 +8,9 @@ from pyg_diffrec.data import (
     interaction_rows,
     split_mask,
     target_rows,
+    validate,
 )
+from pyg_diffrec.data.interactions import rows_of_valid
 
 
 @pytest.fixture
@@ -75,3 +77,14 @@ def test_other_splits_are_refused(data, split):
     for read in (split_mask, target_rows):
         with pytest.raises(ValueError, match=r"'split' needs to be one of \['train', "):
             read(data, split)
+
+
+def test_rows_of_a_valid_graph_are_those_that_are_checked(data):
+    data[USER_ITEM].edge_weight = torch.rand(6) + 0.5
+    validate(data)
+    for splits in ('train', 'train+val', 'val', 'test'):
+        checked = interaction_rows if splits.startswith('train') else target_rows
+        rows, expected = rows_of_valid(data, splits), checked(data, splits)
+        assert rows.shape == expected.shape == (4, 5)
+        for key in ('rowptr', 'col', 'value'):
+            assert torch.equal(getattr(rows, key), getattr(expected, key))

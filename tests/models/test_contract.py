@@ -4,7 +4,7 @@ import io
 import pytest
 import torch
 from torch_geometric.data import HeteroData
-from toy import toy_data
+from toy import SMALL, full_data, toy_data
 
 from pyg_diffrec import models
 from pyg_diffrec.data import interaction_rows
@@ -16,35 +16,8 @@ from pyg_diffrec.testing import check_model
 from pyg_diffrec.training import fit
 from pyg_diffrec.utils import SparseRows
 
-MULTI_MODAL = {'modalities': {'planted': 3}, 'embedding_dim': 8, 'batch_size': 64}
-SMALL = {
-    'BM3': MULTI_MODAL,
-    'DiffMM': {**MULTI_MODAL, 'hidden_channels': 8},
-    'DiffNet': {'embedding_dim': 8, 'batch_size': 64},
-    'DiffRec': {'hidden_channels': [8, 4], 'batch_size': 16},
-    'EASE': {'l2': 5.0},
-    'GiffCF': {'embedding_dim': 6, 'batch_size': 16},
-    'IALS': {'embedding_dim': 8},
-    'LATTICE': MULTI_MODAL,
-    'LDiffRec': {'encoder_channels': [8]},
-    'LightGCN': {'embedding_dim': 8, 'batch_size': 64},
-    'MFBPR': {'embedding_dim': 8, 'batch_size': 64},
-    'MHCN': {'embedding_dim': 8, 'batch_size': 64},
-    'RecDiff': {'embedding_dim': 8, 'batch_size': 64},
-    'VBPR': MULTI_MODAL,
-}
-
-
 PAIRWISE = [x for x in MODELS if issubclass(getattr(models, x), PairwiseRecommender)]
 ALL = pytest.mark.parametrize('name', MODELS)
-
-
-def full_data(*sizes):
-    """A graph with all that any model asks for."""
-    data = toy_data(*sizes, num_social=4)
-    data['item'].embedding = data['item'].planted  # By which L-DiffRec clusters.
-    data['item'].x_planted = data['item'].planted
-    return data
 
 
 def build(name, data=None, **kwargs):

@@ -13,7 +13,7 @@ import torch
 from line import Line
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torch_geometric.data import Data, HeteroData
-from toy import toy_data
+from toy import full_data, toy_data
 
 from pyg_diffrec import models
 from pyg_diffrec.models import MODELS, DiffRec
@@ -35,9 +35,7 @@ SMALL = {
 
 
 def data_of_all(**kwargs):
-    data = toy_data(num_social=4, **kwargs)
-    data['item'].embedding = data['item'].planted
-    data['item'].x_planted = data['item'].planted
+    data = full_data(**kwargs)
     data['item'].x_second = data['item'].planted.flip(0)
     return data
 

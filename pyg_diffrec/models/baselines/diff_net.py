@@ -6,6 +6,7 @@ from torch_geometric.nn.resolver import activation_resolver
 from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.models.baselines.social import SocialRecommender, row_mean
 from pyg_diffrec.typing import Activation
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -71,7 +72,7 @@ class DiffNet(SocialRecommender):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_items, num_users, **kwargs)
-        self._check_layers(num_layers)
+        check_whole(self.__class__.__name__, num_layers=num_layers)
         self.num_layers = num_layers
         self.layer_weight = layer_weight
         self.act = activation_resolver(act)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.models.base import RowRecommender
+from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.memory import available_memory
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.state import adopt_sizes
@@ -56,10 +57,7 @@ class EASE(RowRecommender):
         temporal: Optional[Temporal] = None,
     ) -> None:
         super().__init__(num_items, temporal)
-        if l2 <= 0:
-            raise ValueError(
-                f"'l2' needs to be positive in '{self.__class__.__name__}' (got {l2})"
-            )
+        check_positive(self.__class__.__name__, l2=l2)
         self.l2 = l2
         self.memory_limit = memory_limit
         self.register_buffer('weight', torch.empty(0, 0))

@@ -68,10 +68,10 @@ class GFCF(RowRecommender):
         temporal: Optional[Temporal] = None,
     ) -> None:
         super().__init__(num_items, temporal)
-        if alpha < 0 or num_factors < 1:
+        if alpha < 0:
             raise ValueError(
-                f"'alpha' needs to be non-negative and 'num_factors' positive in "
-                f"'{self.__class__.__name__}' (got {alpha} and {num_factors})"
+                f"'alpha' needs to be non-negative in '{self.__class__.__name__}' "
+                f'(got {alpha})'
             )
         self.alpha = alpha
         self.num_factors = num_factors

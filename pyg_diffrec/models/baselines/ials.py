@@ -135,12 +135,7 @@ class IALS(RowRecommender):
         temporal: Optional[Temporal] = None,
     ) -> None:
         super().__init__(num_items, temporal)
-        name = self.__class__.__name__
-        check_positive(
-            name, embedding_dim=embedding_dim, l2=l2, alpha0=alpha0, init_std=init_std
-        )
-        if nu < 0:
-            raise ValueError(f"'nu' must not be negative in '{name}' (got {nu})")
+        check_positive(self.__class__.__name__, l2=l2, init_std=init_std)
         self.embedding_dim = embedding_dim
         self.l2 = l2
         self.alpha0 = alpha0

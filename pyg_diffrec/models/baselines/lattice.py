@@ -6,6 +6,7 @@ from torch import Tensor
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.multi_modal import MultiModalRecommender
 from pyg_diffrec.models.baselines.pairwise import Tables
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 from pyg_diffrec.utils.keep import Kept
 from pyg_diffrec.utils.knn_graph import knn_graph
@@ -91,11 +92,7 @@ class LATTICE(MultiModalRecommender, LightGCN):
             batch_size=batch_size,
             **kwargs,
         )
-        if num_item_layers < 1:
-            raise ValueError(
-                f"'num_item_layers' needs to be positive in "
-                f"'{self.__class__.__name__}' (got {num_item_layers})"
-            )
+        check_whole(self.__class__.__name__, num_item_layers=num_item_layers)
         self.k = k
         self.num_item_layers = num_item_layers
         #: The logits :math:`\mathbf{a}` of the modality weights.

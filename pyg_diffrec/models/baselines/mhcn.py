@@ -11,6 +11,7 @@ from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.models.baselines.social import SocialRecommender, row_mean
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.typing import OptTensor
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.propagation import BipartiteAdj
@@ -200,7 +201,7 @@ class MHCN(SocialRecommender):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_items, num_users, **kwargs)
-        self._check_layers(num_layers)
+        check_whole(self.__class__.__name__, num_layers=num_layers)
         if self_supervision < 0 or min_common < 1:
             raise ValueError(
                 f"'self_supervision' must not be negative and 'min_common' needs to be "

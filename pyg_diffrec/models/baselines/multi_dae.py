@@ -12,7 +12,6 @@ from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.nn.sparse_linear import SparseLinear
 from pyg_diffrec.typing import Phase, RowBatch
-from pyg_diffrec.utils.checks import check_dropout, check_positive
 from pyg_diffrec.utils.precision import at_least_float
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -74,12 +73,6 @@ class MultiDAE(RowRecommender):
         temporal_training: bool = True,
     ) -> None:
         super().__init__(num_items, temporal, temporal_training)
-        name = self.__class__.__name__
-        widths = [*hidden_channels, latent_channels]
-        if min(widths) < 1:
-            raise ValueError(f"Widths need to be positive in '{name}' (got {widths})")
-        check_positive(name, lr=lr, batch_size=batch_size)
-        check_dropout(name, dropout=dropout)
         self.dropout = torch.nn.Dropout(dropout)
         self.latent_channels = latent_channels
         self.lr = lr

@@ -58,10 +58,10 @@ class MultiVAE(MultiDAE):
         super().__init__(
             num_items, hidden_channels, weight_decay=weight_decay, **kwargs
         )
-        if beta < 0 or anneal_batches < 1:
+        if beta < 0:
             raise ValueError(
-                f"'beta' needs to be non-negative and 'anneal_batches' positive in "
-                f"'{self.__class__.__name__}' (got {beta} and {anneal_batches})"
+                f"'beta' needs to be non-negative in '{self.__class__.__name__}' "
+                f'(got {beta})'
             )
         self.beta = beta
         self.anneal_batches = anneal_batches

@@ -17,7 +17,6 @@ from pyg_diffrec.models.base import Recommender
 from pyg_diffrec.nn.losses import bpr_loss
 from pyg_diffrec.products import kept
 from pyg_diffrec.typing import OptTensor, Phase
-from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
 if TYPE_CHECKING:
@@ -112,11 +111,6 @@ class PairwiseRecommender(Recommender):
         temporal: Optional[Temporal] = None,
     ) -> None:
         super().__init__(num_items)
-        name = self.__class__.__name__
-        if num_users < 0 or l2 < 0:
-            key, value = ('num_users', num_users) if num_users < 0 else ('l2', l2)
-            raise ValueError(f"'{key}' must not be negative in '{name}' (got {value})")
-        check_positive(name, embedding_dim=embedding_dim, lr=lr, batch_size=batch_size)
         self.num_users = num_users
         self.embedding_dim = embedding_dim
         self.lr = lr

@@ -7,6 +7,7 @@ from pyg_diffrec.loader.edge_loader import EdgeBatch
 from pyg_diffrec.models.baselines.light_gcn import LightGCN
 from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.nn.losses import info_nce_loss
+from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.precision import normalize
 
 
@@ -84,11 +85,7 @@ class SimGCL(LightGCN):
         super().__init__(
             num_items, num_users, num_layers, lr=lr, batch_size=batch_size, **kwargs
         )
-        if num_layers < 1:
-            raise ValueError(
-                f"'num_layers' needs to be positive in '{self.__class__.__name__}' "
-                f'(got {num_layers})'
-            )
+        check_whole(self.__class__.__name__, num_layers=num_layers)
         self.num_layers = num_layers
         self.eps = eps
         self.temperature = temperature

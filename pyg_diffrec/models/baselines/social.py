@@ -116,13 +116,6 @@ class SocialRecommender(PairwiseRecommender):
     def learned_tables(self) -> Tables:
         return self.user_embedding.weight, self.item_embedding.weight
 
-    def _check_layers(self, num_layers: int) -> None:
-        if num_layers < 1:
-            raise ValueError(
-                f"'num_layers' needs to be positive in '{self.__class__.__name__}' "
-                f'(got {num_layers})'
-            )
-
     def _graphs(self) -> Sequence[Any]:
         weight, history, ties = (
             self.item_embedding.weight,

@@ -7,7 +7,6 @@ from torch_geometric.nn.resolver import activation_resolver
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
 from pyg_diffrec.typing import Activation
-from pyg_diffrec.utils.checks import check_positive
 
 
 class _Mixer(torch.nn.Module):
@@ -91,12 +90,6 @@ class GiffCFDenoiser(Denoiser):
         act: Activation = 'silu',
     ) -> None:
         super().__init__()
-        check_positive(
-            self.__class__.__name__,
-            num_items=num_items,
-            embedding_dim=embedding_dim,
-            mixer_channels=mixer_channels,
-        )
         self.num_items = num_items
         self.embedding_dim = embedding_dim
 

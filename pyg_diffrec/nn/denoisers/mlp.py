@@ -10,7 +10,6 @@ from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
 from pyg_diffrec.typing import Activation
-from pyg_diffrec.utils.checks import check_dropout, check_whole
 from pyg_diffrec.utils.precision import normalize
 
 
@@ -76,15 +75,11 @@ class MLPDenoiser(Denoiser):
         super().__init__()
         if isinstance(hidden_channels, int):
             hidden_channels = [hidden_channels]
-        if in_channels < 1 or not hidden_channels or min(hidden_channels) < 1:
+        if not hidden_channels:
             raise ValueError(
-                f"'in_channels' and all 'hidden_channels' need to be positive in "
-                f"'{self.__class__.__name__}' (got {in_channels} and "
-                f'{list(hidden_channels)})'
+                f"'in_channels' and all 'hidden_channels' need to be positive, and at "
+                f"least one, in '{self.__class__.__name__}' (got {in_channels} and [])"
             )
-        check_dropout(self.__class__.__name__, dropout=dropout)
-        if cond_channels is not None:
-            check_whole(self.__class__.__name__, cond_channels=cond_channels)
         self.in_channels = in_channels
         self.hidden_channels = list(hidden_channels)
         self.norm = norm

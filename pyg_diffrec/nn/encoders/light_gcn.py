@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from pyg_diffrec.utils.arguments import Checked
-from pyg_diffrec.utils.checks import check_dropout
 from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
@@ -57,15 +56,14 @@ class LightGCNEncoder(Checked, torch.nn.Module):
         edge_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        name = self.__class__.__name__
         if alpha is None:
             alpha = [1.0 / (num_layers + 1)] * (num_layers + 1)
         if len(alpha) != num_layers + 1:
             raise ValueError(
-                f"'alpha' needs {num_layers + 1} weights in '{name}', one for the "
-                f'embeddings and one per layer (got {len(alpha)})'
+                f"'alpha' needs {num_layers + 1} weights in "
+                f"'{self.__class__.__name__}', one for the embeddings and one per "
+                f'layer (got {len(alpha)})'
             )
-        check_dropout(name, edge_dropout=edge_dropout)
         self.num_users = num_users
         self.num_items = num_items
         self.embedding_dim = embedding_dim

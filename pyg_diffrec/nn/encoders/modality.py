@@ -1,4 +1,4 @@
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,17 +39,6 @@ class ModalityEncoder(Checked, torch.nn.Module):
         self, in_channels: int, out_channels: int, projection: Projection = 'linear'
     ) -> None:
         super().__init__()
-        name = self.__class__.__name__
-        if in_channels < 1 or out_channels < 1:
-            raise ValueError(
-                f"'in_channels' and 'out_channels' need to be positive in '{name}' "
-                f'(got {in_channels} and {out_channels})'
-            )
-        if projection not in get_args(Projection):
-            raise ValueError(
-                f"'projection' needs to be one of {list(get_args(Projection))} in "
-                f"'{name}' (got '{projection}')"
-            )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.projection = projection

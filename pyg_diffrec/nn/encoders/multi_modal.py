@@ -82,10 +82,6 @@ class MultiModalEncoder(Checked, torch.nn.Module):
                 f"'{name}' needs at least one modality and one of 'projections' for "
                 f'each (got {len(in_channels)} and {len(projections)})'
             )
-        if num_layers < 0:
-            raise ValueError(
-                f"'num_layers' must not be negative in '{name}' (got {num_layers})"
-            )
         self.num_layers = num_layers
         self.graph_weight = graph_weight
         self.norm_weight = norm_weight
