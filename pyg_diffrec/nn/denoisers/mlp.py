@@ -1,5 +1,6 @@
 import math
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Optional, Sequence, Union
 
 import torch
@@ -73,7 +74,7 @@ class MLPDenoiser(Denoiser):
         cond_channels: Optional[int] = None,
     ) -> None:
         super().__init__()
-        if isinstance(hidden_channels, int):
+        if isinstance(hidden_channels, (int, Integral)):
             hidden_channels = [hidden_channels]
         if not hidden_channels:
             raise ValueError(

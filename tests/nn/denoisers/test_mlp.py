@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -213,3 +214,8 @@ def test_bad_arguments_are_refused():
     weights['emb_layer.bias'] = torch.zeros(3)
     with pytest.raises(ValueError, match="'emb_layer.bias' needs shape"):
         denoiser.load_reference(weights)
+
+
+def test_a_width_may_be_a_number_of_numpy():
+    model = MLPDenoiser(5, np.int64(3))
+    assert model(torch.rand(2, 5), torch.zeros(2, dtype=torch.long)).shape == (2, 5)
