@@ -2,20 +2,27 @@ r"""Weights that let recent interactions count more."""
 
 import inspect
 import math
+import sys
 from typing import Any, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import USER_ITEM, check_edges
-from pyg_diffrec.resolver import unknown
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.resolver import build, unknown
 from pyg_diffrec.utils.checks import check_positive
 from pyg_diffrec.utils.sparse import SparseRows
 
+__all__ = [
+    'ExponentialTemporalWeight',
+    'HyperbolicTemporalWeight',
+    'LinearTemporalWeight',
+]
 
-class TemporalWeight(Checked):
+
+class TemporalWeight(Configured):
     r"""An abstract class for maps from interaction rows in time order to weighted
     rows, user by user.
 
@@ -55,7 +62,7 @@ class TemporalWeight(Checked):
         args = ', '.join(
             f'{key}={value}'
             for key, value in vars(self).items()
-            if key != 'rescale' or value
+            if key[0] != '_' and (key != 'rescale' or value)
         )
         return f'{self.__class__.__name__}({args})'
 
@@ -189,6 +196,13 @@ def resolve_temporal(temporal: Optional[Temporal]) -> Optional[TemporalWeight]:
         return temporal
     if isinstance(temporal, str):
         temporal = {'form': temporal}
+    if isinstance(temporal, Mapping) and 'name' in temporal:
+        return build(
+            temporal,
+            sys.modules[__name__],
+            kind='temporal weight',
+            suffix='TemporalWeight',
+        )
     if not isinstance(temporal, Mapping) or 'form' not in temporal:
         raise TypeError(
             f"'temporal' needs to be a form, or a dictionary with a 'form' and its "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.interactions import USER_ITEM
 from pyg_diffrec.data.schema import USER_USER, validate
 from pyg_diffrec.datasets._ties import sample_ties
@@ -18,7 +19,7 @@ from pyg_diffrec.transforms._user_split import (
     rounded_share,
 )
 from pyg_diffrec.transforms.temporal_split import TemporalSplit
-from pyg_diffrec.utils.arguments import Checked, argument_hints, check_argument
+from pyg_diffrec.utils.arguments import argument_hints, check_argument
 from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.sampling import RowSampler, sample_distinct
 
@@ -41,7 +42,7 @@ def _power_law(group: Tensor, num_groups: int, skew: float, order: Tensor) -> Te
     return rank.double() ** -skew
 
 
-class SyntheticInteractions(Checked, InteractionDataset):
+class SyntheticInteractions(Configured, InteractionDataset):
     r"""Interactions drawn from a known distribution, so that the best possible
     ranking is known. Nothing is downloaded, and no file is written.
 

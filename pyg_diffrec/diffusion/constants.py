@@ -1,7 +1,7 @@
 r"""What follows from a schedule: the constants of the forward and reverse process."""
 
 import inspect
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from pyg_diffrec.diffusion import weighting as weightings
 from pyg_diffrec.resolver import resolve
 from pyg_diffrec.typing import PredictionType
 
-#: A name, betas :math:`(T)`, or a function of the number of steps that gives them.
-Schedule = Union[str, Tensor, Callable[..., Tensor]]
+#: A name or path, betas :math:`(T)`, or a function of the number of steps that gives
+#: them.
+Schedule = Union[str, Tensor, Sequence[float], Callable[..., Tensor]]
 
 
 def resolve_betas(
@@ -27,6 +28,8 @@ def resolve_betas(
             arguments that only a name or function can take.
         TypeError: If the schedule is nothing of these.
     """
+    if isinstance(schedule, Sequence) and not isinstance(schedule, str):
+        schedule = torch.tensor(schedule, dtype=torch.double)
     if isinstance(schedule, Tensor):
         if kwargs:
             raise ValueError(

@@ -2,10 +2,10 @@ from typing import Any, Callable
 
 import torch
 
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.config import Configured
 
 
-class Float64Module(Checked, torch.nn.Module):
+class Float64Module(Configured, torch.nn.Module):
     r"""A module whose float64 buffers stay float64 when the model around it is cast,
     *e.g.* by :obj:`model.half()`: they move between devices, and are cast only
     where they are used.

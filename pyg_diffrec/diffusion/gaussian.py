@@ -5,7 +5,7 @@ noisy step. The papers count from 1: their :math:`t` is ours plus one.
 """
 
 from numbers import Integral
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
@@ -101,7 +101,7 @@ class GaussianDiffusion(DiffusionProcess):
         first_beta: Optional[float] = None,
         prediction: PredictionType = 'x_start',
         weighting: Weighting = 'uniform',
-        timestep_sampler: Union[str, TimestepSampler] = 'uniform',
+        timestep_sampler: Union[str, Mapping[str, Any], TimestepSampler] = 'uniform',
         **kwargs: float,
     ) -> None:
         betas = resolve_betas(schedule, num_timesteps, **kwargs)

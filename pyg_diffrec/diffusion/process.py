@@ -4,7 +4,7 @@ Timesteps :obj:`t` are int64 in :math:`[0, T)` and :math:`t = 0` is the step nea
 the clean rows. The papers count from 1: their :math:`t` is ours plus one.
 """
 
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class DiffusionProcess(Float64Module):
     def __init__(
         self,
         num_timesteps: int,
-        timestep_sampler: Union[str, TimestepSampler] = 'uniform',
+        timestep_sampler: Union[str, Mapping[str, Any], TimestepSampler] = 'uniform',
     ) -> None:
         super().__init__()
         self.num_timesteps = num_timesteps

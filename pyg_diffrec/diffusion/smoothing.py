@@ -5,7 +5,7 @@ smoothed step, as in :mod:`pyg_diffrec.diffusion.gaussian`. The paper counts fro
 and calls the clean row step 0: its :math:`t` is ours plus one.
 """
 
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ class GraphSmoothing(DiffusionProcess):
         alpha: float = 1.5,
         noise_scale: float = 0.0,
         decay: float = 0.5,
-        timestep_sampler: Union[str, TimestepSampler] = 'uniform',
+        timestep_sampler: Union[str, Mapping[str, Any], TimestepSampler] = 'uniform',
     ) -> None:
         super().__init__(num_timesteps, timestep_sampler)
         if alpha < 0:

@@ -1,14 +1,14 @@
 r"""How training draws its timesteps."""
 
 import sys
-from typing import Optional, Union
+from typing import Any, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
 
 from pyg_diffrec.diffusion.float64_module import Float64Module
 from pyg_diffrec.diffusion.generator import drawn_by
-from pyg_diffrec.resolver import resolve
+from pyg_diffrec.resolver import build
 
 __all__ = [
     'ImportanceTimestepSampler',
@@ -199,23 +199,25 @@ class ImportanceTimestepSampler(TimestepSampler):
 
 
 def resolve_timestep_sampler(
-    timestep_sampler: Union[str, TimestepSampler], num_timesteps: int
+    timestep_sampler: Union[str, Mapping[str, Any], TimestepSampler], num_timesteps: int
 ) -> TimestepSampler:
     r"""Builds a timestep sampler from its name (:obj:`'uniform'`,
-    :obj:`'importance'`), or returns the one that is given.
+    :obj:`'importance'`), or a dictionary of it and its arguments, or returns the one
+    that is given.
 
     Raises:
         ValueError: If the name is unknown, where the error lists the choices, or the
             given one is for another number of steps.
         TypeError: If it is neither a name nor a :class:`TimestepSampler`.
     """
-    if isinstance(timestep_sampler, str):
-        return resolve(
+    if isinstance(timestep_sampler, (str, Mapping)):
+        timestep_sampler = build(
             timestep_sampler,
             sys.modules[__name__],
             kind='timestep sampler',
             suffix='TimestepSampler',
-        )(num_timesteps)
+            filled={'num_timesteps': num_timesteps},
+        )
     if not isinstance(timestep_sampler, TimestepSampler):
         raise TypeError(
             f"'timestep_sampler' needs to be a name or a 'TimestepSampler' "

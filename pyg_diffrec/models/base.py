@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data import (
     USER_ITEM,
     TemporalWeight,
@@ -27,7 +28,6 @@ from pyg_diffrec.data import (
 from pyg_diffrec.data.temporal import Temporal
 from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import Phase
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.checks import check_ids, check_whole
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
@@ -52,7 +52,7 @@ class Recommendation(NamedTuple):
     score: Tensor
 
 
-class Recommender(Checked, torch.nn.Module):
+class Recommender(Configured, torch.nn.Module):
     r"""An abstract class for models that score all items for a user.
 
     What training and evaluation ask of a model: :meth:`from_data`, :meth:`phases`,

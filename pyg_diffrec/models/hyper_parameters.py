@@ -2,12 +2,11 @@ r"""What the hyper-parameters of a model may be, for files that list them."""
 
 from typing import Any, Callable, Mapping
 
-from torch_geometric.nn.resolver import activation_resolver
-
 from pyg_diffrec.data import resolve_temporal
 from pyg_diffrec.diffusion import schedules, weighting
 from pyg_diffrec.diffusion.timestep_samplers import resolve_timestep_sampler
 from pyg_diffrec.resolver import resolve, unknown
+from pyg_diffrec.utils.activation import resolve_activation
 from pyg_diffrec.utils.arguments import check_argument, constructor_hints
 
 # What `from_data` fills in.
@@ -15,7 +14,7 @@ _FROM_DATA = ('data', 'num_items', 'num_users')
 
 # Names that stand for something, and what finds it.
 _RESOLVERS: dict[str, Callable[[Any], Any]] = {
-    'act': activation_resolver,
+    'act': resolve_activation,
     'schedule': lambda x: resolve(
         x, schedules, kind='schedule', suffix='_beta_schedule'
     ),

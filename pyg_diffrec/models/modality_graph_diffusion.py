@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.diffusion.gaussian import GaussianDiffusion
 from pyg_diffrec.nn.denoisers.row_mlp import RowMLPDenoiser
 from pyg_diffrec.nn.pooled_noise import PooledNoise
 from pyg_diffrec.nn.rows import AffineRows
 from pyg_diffrec.products import keep_products
 from pyg_diffrec.typing import OptTensor
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.sparse import SparseRows
 from pyg_diffrec.utils.topk import masked_topk
@@ -30,7 +30,7 @@ class GraphLosses(NamedTuple):
     signal: Tensor
 
 
-class ModalityGraphDiffusion(Checked, torch.nn.Module):
+class ModalityGraphDiffusion(Configured, torch.nn.Module):
     r"""The diffusion over interaction rows that generates a graph per modality, from
     the `"DiffMM: Multi-Modal Diffusion Model for Recommendation"
     <https://arxiv.org/abs/2406.11781>`_ paper.

@@ -4,8 +4,8 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.products import kept
-from pyg_diffrec.utils.arguments import Checked
 
 
 class _Gram(torch.autograd.Function):
@@ -23,7 +23,7 @@ class _Gram(torch.autograd.Function):
         return weight @ (grad + grad.t())
 
 
-class LinearReadout(Checked, torch.nn.Module):
+class LinearReadout(Configured, torch.nn.Module):
     r"""The linear layer from a hidden state to all items, with the products that
     let a chain of denoising steps skip the items.
 

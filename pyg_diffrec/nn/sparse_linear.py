@@ -3,11 +3,11 @@ from typing import Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.config import Configured
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class SparseLinear(Checked, torch.nn.Module):
+class SparseLinear(Configured, torch.nn.Module):
     r"""A linear layer on sparse rows, whose cost follows the stored entries.
 
     .. math::

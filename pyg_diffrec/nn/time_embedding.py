@@ -3,11 +3,11 @@ import math
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.config import Configured
 from pyg_diffrec.utils.checks import check_whole
 
 
-class SinusoidalTimeEmbedding(Checked, torch.nn.Module):
+class SinusoidalTimeEmbedding(Configured, torch.nn.Module):
     r"""Sinusoidal codes of timesteps, cosine first, as in the `"Denoising Diffusion
     Probabilistic Models" <https://arxiv.org/abs/2006.11239>`_ code and the
     recommender systems built on it.

@@ -3,18 +3,18 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.interactions import USER_ITEM, split_mask
 from pyg_diffrec.data.schema import check_edges, check_unique, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
 from pyg_diffrec.transforms._user_split import (
     rounded_share,
 )
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import sample_distinct
 
 
 @functional_transform('add_random_interactions')
-class AddRandomInteractions(Checked, BaseTransform):
+class AddRandomInteractions(Configured, BaseTransform):
     r"""Adds random interactions to the training interactions of every user, to see
     how a model bears noise (functional name: :obj:`add_random_interactions`).
 

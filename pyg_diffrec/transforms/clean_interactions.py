@@ -5,16 +5,16 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import USER_ITEM, check_interactions, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import first_occurrences
 
 Keep = Literal['first', 'last']
 
 
 @functional_transform('clean_interactions')
-class CleanInteractions(Checked, BaseTransform):
+class CleanInteractions(Configured, BaseTransform):
     r"""Makes the interactions follow the schema: stored along their time, each pair of
     a user and an item once (functional name: :obj:`clean_interactions`).
 

@@ -3,14 +3,14 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import USER_USER, check_edges, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import first_occurrences
 
 
 @functional_transform('clean_social_edges')
-class CleanSocialEdges(Checked, BaseTransform):
+class CleanSocialEdges(Configured, BaseTransform):
     r"""Makes the ties :obj:`('user', 'trusts', 'user')` follow the schema
     (functional name: :obj:`clean_social_edges`).
 

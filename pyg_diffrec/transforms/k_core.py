@@ -4,9 +4,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import check_edges, check_interactions, num_nodes
 from pyg_diffrec.transforms._select import entry_dims, take
-from pyg_diffrec.utils.arguments import Checked
 
 
 def _select_nodes(data: HeteroData, node_type: str, keep: Tensor) -> None:
@@ -36,7 +36,7 @@ def _select_edges(
 
 
 @functional_transform('interaction_k_core')
-class KCore(Checked, BaseTransform):
+class KCore(Configured, BaseTransform):
     r"""Keeps the largest set of users and items in which every user has at least
     :obj:`k_user` and every item at least :obj:`k_item` interactions (functional
     name: :obj:`interaction_k_core`).

@@ -3,6 +3,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import check_interactions
 from pyg_diffrec.transforms._user_split import (
     check_ratios,
@@ -11,11 +12,10 @@ from pyg_diffrec.transforms._user_split import (
     set_masks,
     split_by_ratio,
 )
-from pyg_diffrec.utils.arguments import Checked
 
 
 @functional_transform('random_interaction_split')
-class RandomSplit(Checked, BaseTransform):
+class RandomSplit(Configured, BaseTransform):
     r"""Splits the interactions of each user at random into training, validation
     and test (functional name: :obj:`random_interaction_split`).
 

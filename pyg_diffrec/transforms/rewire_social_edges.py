@@ -4,6 +4,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import (
     USER_USER,
     check_edges,
@@ -15,12 +16,11 @@ from pyg_diffrec.data.social import find_opposites
 from pyg_diffrec.transforms._user_split import (
     rounded_share,
 )
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.sampling import sample_distinct
 
 
 @functional_transform('rewire_social_edges')
-class RewireSocialEdges(Checked, BaseTransform):
+class RewireSocialEdges(Configured, BaseTransform):
     r"""Replaces a share of the ties between users by fake ones, to see how a model
     bears them (functional name: :obj:`rewire_social_edges`).
 

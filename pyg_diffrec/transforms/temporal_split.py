@@ -5,6 +5,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import USER_ITEM, check_interactions
 from pyg_diffrec.data.temporal import check_stored_order
 from pyg_diffrec.transforms._user_split import (
@@ -14,11 +15,10 @@ from pyg_diffrec.transforms._user_split import (
     set_masks,
     split_by_ratio,
 )
-from pyg_diffrec.utils.arguments import Checked
 
 
 @functional_transform('temporal_interaction_split')
-class TemporalSplit(Checked, BaseTransform):
+class TemporalSplit(Configured, BaseTransform):
     r"""Splits the interactions of each user along time: the first are for
     training, the next for validation, the last for test (functional name:
     :obj:`temporal_interaction_split`).

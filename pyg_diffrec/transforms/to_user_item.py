@@ -4,8 +4,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.data.schema import USER_ITEM, USER_USER, EdgeType
-from pyg_diffrec.utils.arguments import Checked
 
 
 def _rename_relation(data: HeteroData, old: EdgeType, new: EdgeType) -> None:
@@ -17,7 +17,7 @@ def _rename_relation(data: HeteroData, old: EdgeType, new: EdgeType) -> None:
 
 
 @functional_transform('to_user_item')
-class ToUserItem(Checked, BaseTransform):
+class ToUserItem(Configured, BaseTransform):
     r"""Names the node types and the relation of a graph as the schema does
     (functional name: :obj:`to_user_item`).
 

@@ -1,11 +1,11 @@
 from typing import Any
 
 import torch
-from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_diffrec.models.baselines.pairwise import Tables
 from pyg_diffrec.models.baselines.social import SocialRecommender, row_mean
 from pyg_diffrec.typing import Activation
+from pyg_diffrec.utils.activation import resolve_activation
 from pyg_diffrec.utils.checks import check_whole
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 from pyg_diffrec.utils.sparse import SparseRows
@@ -75,7 +75,7 @@ class DiffNet(SocialRecommender):
         check_whole(self.__class__.__name__, num_layers=num_layers)
         self.num_layers = num_layers
         self.layer_weight = layer_weight
-        self.act = activation_resolver(act)
+        self.act = resolve_activation(act)
         channels = self.embedding_dim
         self.lins = torch.nn.ModuleList(
             torch.nn.Linear(2 * channels, channels, bias=False)

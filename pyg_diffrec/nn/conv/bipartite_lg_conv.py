@@ -7,11 +7,11 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import Adj
 from torch_geometric.utils import is_sparse, to_edge_index
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.typing import OptTensor
-from pyg_diffrec.utils.arguments import Checked
 
 
-class BipartiteLGConv(Checked, MessagePassing):
+class BipartiteLGConv(Configured, MessagePassing):
     r"""The graph convolution without weights from the `"LightGCN: Simplifying and
     Powering Graph Convolution Network for Recommendation"
     <https://arxiv.org/abs/2002.02126>`_ paper, from one side of a bipartite graph to

@@ -8,12 +8,12 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj
 from torch_geometric.utils import is_sparse, to_edge_index
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.typing import OptTensor
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.directed_adj import DirectedAdj
 
 
-class RecDiffConv(Checked, MessagePassing):
+class RecDiffConv(Configured, MessagePassing):
     r"""The graph convolution along directed edges from the `"RecDiff: Diffusion Model
     for Social Recommendation" <https://arxiv.org/abs/2406.01629>`_ paper.
 

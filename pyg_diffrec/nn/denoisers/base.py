@@ -3,10 +3,10 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.config import Configured
 
 
-class Denoiser(Checked, torch.nn.Module):
+class Denoiser(Configured, torch.nn.Module):
     r"""An abstract class for what estimates the clean rows, or the noise, in noised
     rows. A denoiser does not know the schedule, and refuses a condition that it does
     not use.

@@ -2,11 +2,11 @@ from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
 from pyg_diffrec.typing import Activation
+from pyg_diffrec.utils.activation import resolve_activation
 
 
 class _Mixer(torch.nn.Module):
@@ -17,7 +17,7 @@ class _Mixer(torch.nn.Module):
         super().__init__()
         # The last input is the number per row.
         self.lin = torch.nn.Linear(in_channels, hidden_channels)
-        self.act = activation_resolver(act)
+        self.act = resolve_activation(act)
         self.lin_out = torch.nn.Linear(hidden_channels, 1)
 
     def forward(self, inputs: Sequence[Tensor], row_input: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class GiffCFDenoiser(Denoiser):
         self.time_mlps = torch.nn.ModuleList(
             torch.nn.Sequential(
                 torch.nn.Linear(time_embedding_dim, time_embedding_dim),
-                activation_resolver(act),
+                resolve_activation(act),
                 torch.nn.Linear(time_embedding_dim, 1),
             )
             for _ in range(2)

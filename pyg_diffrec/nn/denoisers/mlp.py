@@ -5,12 +5,12 @@ from typing import Any, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_diffrec.nn.denoisers.base import Denoiser
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.time_embedding import SinusoidalTimeEmbedding
 from pyg_diffrec.typing import Activation
+from pyg_diffrec.utils.activation import resolve_activation
 from pyg_diffrec.utils.precision import normalize
 
 
@@ -90,7 +90,7 @@ class MLPDenoiser(Denoiser):
         self.lin_embedding = torch.nn.Linear(time_embedding_dim, time_embedding_dim)
         self.dropout = torch.nn.Dropout(dropout)
         linear = act == 'identity'
-        self.act = torch.nn.Identity() if linear else activation_resolver(act)
+        self.act = torch.nn.Identity() if linear else resolve_activation(act)
         # The first layer, split into its row part [I, H], its time part and the part
         # of the condition.
         self.weight = torch.nn.Parameter(

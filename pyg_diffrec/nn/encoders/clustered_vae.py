@@ -3,12 +3,12 @@ from typing import Any, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.resolver import activation_resolver
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.nn.readout import LinearReadout
 from pyg_diffrec.nn.sparse_linear import SparseLinear
 from pyg_diffrec.typing import Activation
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.utils.activation import resolve_activation
 from pyg_diffrec.utils.sparse import SparseRows
 
 
@@ -50,7 +50,7 @@ def _linears(channels: Sequence[int]) -> list[torch.nn.Linear]:
     return [torch.nn.Linear(a, b) for a, b in pairwise(channels)]
 
 
-class ClusteredVAE(Checked, torch.nn.Module):
+class ClusteredVAE(Configured, torch.nn.Module):
     r"""A variational autoencoder of interaction rows with an encoder, and optionally
     a decoder, per cluster of items, from the `"Diffusion Recommender Model"
     <https://arxiv.org/abs/2304.04971>`_ paper (L-DiffRec).
@@ -130,7 +130,7 @@ class ClusteredVAE(Checked, torch.nn.Module):
                 f"'{self.__class__.__name__}' (sizes {sizes}): use fewer clusters"
             )
         self.sizes = sizes
-        self.act = activation_resolver(act)
+        self.act = resolve_activation(act)
         self.dropout = torch.nn.Dropout(dropout)
         self.register_buffer('cluster', cluster)
         self.register_buffer('order', None, persistent=False)

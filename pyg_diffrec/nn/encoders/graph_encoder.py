@@ -3,13 +3,13 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.nn.conv.rec_diff_conv import RecDiffConv
 from pyg_diffrec.typing import OptTensor
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.propagation import BipartiteAdj
 
 
-class GraphEncoder(Checked, torch.nn.Module):
+class GraphEncoder(Configured, torch.nn.Module):
     r"""An abstract class for encoders whose embeddings are the input plus what each
     layer makes of it, as in the `"RecDiff: Diffusion Model for Social
     Recommendation" <https://arxiv.org/abs/2406.01629>`_ paper.

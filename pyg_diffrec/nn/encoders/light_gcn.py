@@ -3,12 +3,12 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.config import Configured
 from pyg_diffrec.utils.propagation import BipartiteAdj
 from pyg_diffrec.utils.sparse import SparseRows
 
 
-class LightGCNEncoder(Checked, torch.nn.Module):
+class LightGCNEncoder(Configured, torch.nn.Module):
     r"""The encoder of users and items by propagation over their interactions, from
     the `"LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation" <https://arxiv.org/abs/2002.02126>`_ paper.

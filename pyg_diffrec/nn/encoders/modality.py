@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_diffrec.utils.arguments import Checked
+from pyg_diffrec.config import Configured
 
 Projection = Literal['linear', 'matrix']
 
 
-class ModalityEncoder(Checked, torch.nn.Module):
+class ModalityEncoder(Configured, torch.nn.Module):
     r"""The projection of the features of one modality to the width of embeddings,
     from the `"DiffMM: Multi-Modal Diffusion Model for Recommendation"
     <https://arxiv.org/abs/2406.11781>`_ paper.

@@ -3,14 +3,14 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor
 
+from pyg_diffrec.config import Configured
 from pyg_diffrec.nn.encoders.modality import ModalityEncoder, Projection
 from pyg_diffrec.typing import OptTensor
-from pyg_diffrec.utils.arguments import Checked
 from pyg_diffrec.utils.precision import normalize
 from pyg_diffrec.utils.self_loop_adj import SelfLoopAdj
 
 
-class MultiModalEncoder(Checked, torch.nn.Module):
+class MultiModalEncoder(Configured, torch.nn.Module):
     r"""The encoder of users and items over their interactions and over one graph per
     modality, from the `"DiffMM: Multi-Modal Diffusion Model for Recommendation"
     <https://arxiv.org/abs/2406.11781>`_ paper.
